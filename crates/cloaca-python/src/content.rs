@@ -159,7 +159,7 @@ impl Returned {
         &self.json
     }
 
-    /// Encodes the object if it was changed.
+    /// Returns the object's new JSON if the object was changed.
     pub fn changed(&self, py: Python<'_>, key: &str) -> PyResult<Option<Json>> {
         if self
             .parts

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::exception;
 
-/// Returns the text of a key. Raises `TypeError` if it is not a string.
+/// Returns the text of a key. Raises `TypeError` if the key is not a string, and `ValueError` for a lone surrogate.
 pub fn key_text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     match key.cast::<PyString>() {
         Ok(text) => text.to_str().map_err(|_| {

@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-/// Maximum nesting depth that this module encodes. Deeper values go to the package's encoder, which refuses them if they
-/// exceed the limit.
+/// Maximum nesting depth that this module encodes. Deeper values go to the package's encoder, which refuses values deeper
+/// than 512 levels.
 const MAX_PLAIN_DEPTH: usize = 100;
 
 /// The package's function `encode(key, value) -> str`, which the package sets when it is imported.
@@ -125,12 +125,13 @@ fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
         write_small(out, small);
         return true;
     }
-    // Python writes integers of any size.
+    // The integer does not fit 64 bits, so Python writes it.
     let Ok(text) = value.str() else { return false };
     text.to_str().map(|text| out.push_str(text)).is_ok()
 }
 
-/// Appends the shortest text that decodes to the same float. The text never looks like an integer.
+/// Appends the shortest text that decodes to the same float. The text never looks like an integer. Returns `false` for NaN
+/// and infinities.
 fn write_float(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     match value.extract::<f64>() {
         Ok(number) if number.is_finite() => write!(out, "{number:?}").is_ok(),

@@ -66,7 +66,7 @@ record! {
         status: &'static str,
         /// The number of attempts so far.
         attempts: u32,
-        /// When a ready task becomes due, in microseconds since 1970; `None` means now.
+        /// When a ready task becomes due, in microseconds since 1970; `None` means now. Always `None` for other tasks.
         due_at_us: Option<i64>,
         /// When the task's last attempt started, in microseconds since 1970.
         started_at_us: Option<i64>,

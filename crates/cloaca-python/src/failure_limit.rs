@@ -1,4 +1,4 @@
-//! A limit on log records of failures: when thousands of tasks fail at once, only the first are logged.
+//! A limit on log records of failures: when thousands of tasks fail at once, only the first 100 in a second are logged.
 
 use std::time::{Duration, Instant};
 
@@ -62,9 +62,9 @@ impl FailureLimit {
                 "… and {} more attempts failed and will be retried",
                 grouped(retries)
             ),
-            (ends, 0) => format!("… and {} more failed", grouped(ends)),
+            (ends, 0) => format!("… and {} more tasks or executions failed", grouped(ends)),
             (ends, retries) => format!(
-                "… and {} more failed, and {} more attempts failed and will be retried",
+                "… and {} more tasks or executions failed, and {} more attempts failed and will be retried",
                 grouped(ends),
                 grouped(retries)
             ),

@@ -23,7 +23,8 @@ pub struct Inspector {
     reads: Py<Reads>,
 }
 
-/// Returns the version of a database's schema, without changing the database.
+/// Returns the newest migration that was applied to a database, and the migrations that were not applied. Does not change the
+/// database.
 #[pyfunction]
 #[pyo3(signature = (database_url, schema=None))]
 pub fn schema_state(
@@ -89,7 +90,7 @@ impl Inspector {
         self.reads.clone_ref(py)
     }
 
-    /// Submits an execution without a runner; returns the result once the execution is durable.
+    /// Submits an execution without a runner; once the execution is durable, returns its id and whether it is new.
     fn submit(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Submitted> {
         let request = requests::submission(py, request.get(), self.database().now())?;
         let reads = self.reads.get();
@@ -103,7 +104,10 @@ impl Inspector {
     /// Submits a copy of an earlier execution; returns the new execution's id once it is durable. The new execution's
     /// history names the earlier execution.
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a rerun")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments are the parts of a rerun"
+    )]
     fn rerun(
         &self,
         py: Python<'_>,
@@ -135,9 +139,12 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Sends a signal with JSON data; returns the signal's number once the signal is durable.
+    /// Sends a signal with JSON data; returns its number and the number of tasks that it woke once the signal is durable.
     #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a signal")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments are the parts of a signal"
+    )]
     fn send(
         &self,
         py: Python<'_>,
@@ -155,7 +162,10 @@ impl Inspector {
 
     /// Approves or rejects an approval; returns the state of the execution once the decision is durable.
     #[pyo3(signature = (execution_id, task, approved, data, by=None, reason=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a decision")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments are the parts of a decision"
+    )]
     fn decide(
         &self,
         py: Python<'_>,

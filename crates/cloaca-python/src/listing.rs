@@ -1,9 +1,7 @@
 //! `ListFilter`: the conditions of a listing of executions.
 
 use cloacina::runner;
-use cloacina::types::{
-    Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId, Timestamp, nearest,
-};
+use cloacina::types::{Error, ExecutionId, ExecutionStatus, RunnerId, Timestamp, nearest};
 use pyo3::prelude::*;
 
 use crate::errors::Raise;
@@ -92,16 +90,17 @@ impl ListFilter {
     }
 }
 
-/// Returns the cursor of the page before the execution `id`, which is the first execution of its page.
+/// Returns the cursor of the previous page. `id` is the first execution of the current page.
 pub fn previous(id: ExecutionId) -> String {
     format!("{NEWER}{id}")
 }
 
 /// Parses a listing's cursor: the id of the execution that the page follows or precedes.
 fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
-    execution_id(text).map_err(|error| Error {
-        code: ErrorCode::Configuration,
-        ..error
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        invalid(format!("'{shown}' is not a cursor of a list of executions"))
+            .with_hint("pass the `next_cursor` or `prev_cursor` of a page of the list")
     })
 }
 

@@ -24,7 +24,7 @@ pub enum Value {
 pub struct LogRecord {
     /// The level as `logging` numbers it.
     pub level: u8,
-    /// The Rust module that logged it.
+    /// The target that the log statement names, or else its Rust module.
     pub target: &'static str,
     /// The message.
     pub message: String,

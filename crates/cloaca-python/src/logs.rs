@@ -1,7 +1,7 @@
 //! The `tracing` subscriber that sends the engine's log events to Python's `logging`.
 //!
 //! The subscriber is active only on a runner's own threads, never globally. It only queues records; the supervisor thread
-//! passes them to Python. An engine thread that writes a log record therefore never waits for the interpreter or a handler.
+//! passes them to Python. An engine thread that logs therefore never waits for the interpreter or a handler of `logging`.
 //!
 //! See docs/explanation/decisions/081-logs-and-traces.md
 

@@ -35,7 +35,7 @@ record! {
         token: u64,
         /// The executions; `None` if they were refused.
         submitted: Option<Vec<Py<Submitted>>>,
-        /// Why the executions were refused.
+        /// Why the executions were refused; `None` if they were not.
         error: Option<Py<PyAny>>,
     }
 }
@@ -218,7 +218,7 @@ impl LoopWaker {
 
     /// Returns the answers that arrived since the last call: ended subscriptions, answered submissions and answered steps.
     /// Also clears the wake-up, so that the descriptor stops being readable. When the descriptor is readable, call this method
-    /// before any other.
+    /// first and take the queued work afterwards: then work that arrives in between wakes the loop again.
     fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let mut state = self.state.lock();
         state.acknowledge();

@@ -141,8 +141,8 @@ impl Outcome {
     }
 
     /// The function waits for `condition` (JSON). It is called again, within the same attempt, when the condition holds or
-    /// after `timeout_us`. The end of the wait is recorded as the step `key` at `position`. `runs` describes the child
-    /// executions that the function waits for (JSON).
+    /// after `timeout_us`. The end of the wait is recorded as the step `key` at `position`. `call` is `sleep`, `wait` or
+    /// `run`. `runs` describes the child executions that the function waits for (JSON).
     #[staticmethod]
     fn park(
         py: Python<'_>,
@@ -155,10 +155,14 @@ impl Outcome {
     ) -> PyResult<Self> {
         let invalid = |problem: String| Error::new(ErrorCode::TaskInvalid, problem);
         let condition = serde_json::from_str(condition)
-            .map_err(|error| invalid(format!("'{key}' waits for an invalid condition: {error}")))
+            .map_err(|error| {
+                invalid(format!(
+                    "cannot read the condition of step '{key}': {error}"
+                ))
+            })
             .raise(py)?;
         let runs = (runs.map(serde_json::from_str).transpose())
-            .map_err(|error| invalid(format!("'{key}' runs invalid children: {error}")))
+            .map_err(|error| invalid(format!("cannot read the children of step '{key}': {error}")))
             .raise(py)?;
         let kind = match call {
             "sleep" => ParkKind::Sleep,

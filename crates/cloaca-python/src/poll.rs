@@ -18,10 +18,11 @@ use crate::execution::Execution;
 use crate::process_guard::ProcessOwned;
 use crate::requests;
 
-/// The request to call a trigger's function: once for a polled trigger, or once for each of several ended executions.
+/// The request to call a trigger's function: once if the trigger is polled, otherwise once for each ended execution.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Poll {
     work: runtime::Poll,
+    /// Reports outcomes to the engine.
     ends: PollEnds,
     database: Arc<ProcessOwned<Inspector>>,
     /// The outcomes of the calls so far, if the function is called for ended executions.
@@ -29,7 +30,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Returns a poll whose result goes to `ends`.
+    /// Returns a poll that reports its outcome to `ends`.
     pub const fn new(
         poll: runtime::Poll,
         ends: PollEnds,
@@ -74,7 +75,7 @@ impl Poll {
     }
 
     /// The ended executions; `None` if the trigger is polled. Python calls the function once for each execution, in this
-    /// order, and passes the result of each call to `end` or `end_many`. After the last call, Python calls `end_all`.
+    /// order, and passes the outcome of each call to `end` or `end_many`. After the last call, Python calls `end_all`.
     #[getter]
     fn executions(&self) -> Option<Vec<String>> {
         let ends = self.work.ends.as_ref()?;
@@ -93,13 +94,13 @@ impl Poll {
         Ok(found.map(|execution| Execution::new(execution, Arc::clone(&self.database))))
     }
 
-    /// Reports the results of all calls for ended executions.
+    /// Reports the outcomes of all calls for ended executions.
     fn end_all(&self) {
         let outcomes = std::mem::take(&mut *self.outcomes.lock());
         self.ends.end(self.work.token, PollOutcome::Ends(outcomes));
     }
 
-    /// Sets the result of the call: the executions to start, each with its context and its key, and the state to keep (JSON).
+    /// Sets the outcome of the call: the executions to start, each with its context and its key, and the state to keep (JSON).
     #[pyo3(signature = (fires, state=None))]
     fn end_many(
         &self,
@@ -119,7 +120,7 @@ impl Poll {
         Ok(())
     }
 
-    /// Sets the result of the call: `skip`, `fire` with a context, or `failed` with an error text.
+    /// Sets the outcome of the call: `skip`, `fire` with a context, or `failed` with an error text.
     #[pyo3(signature = (kind, context=None, error=None))]
     fn end(
         &self,
@@ -136,7 +137,7 @@ impl Poll {
             "failed" => PollOutcome::Failed(error.unwrap_or_default()),
             other => {
                 return Err(PyValueError::new_err(format!(
-                    "'{other}' is not a result of a poll"
+                    "'{other}' is not the outcome of a poll: use skip, fire or failed"
                 )));
             }
         };

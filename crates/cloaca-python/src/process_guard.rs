@@ -67,8 +67,8 @@ impl ProcessGuard {
 fn forked(py: Python<'_>) -> PyErr {
     let error = Error::new(
         ErrorCode::Forked,
-        "this process was forked after the runner had started, and a forked process inherits neither the runner's \
-         threads nor its connections",
+        "this process was forked after its parent had opened the runner or database, and a forked process can use \
+         neither the threads nor the connections of its parent",
     );
     exception(
         py,

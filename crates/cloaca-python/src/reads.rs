@@ -1,4 +1,4 @@
-//! `Reads`: everything that can be read from a database, for runners and for inspectors.
+//! `Reads`: the reads that runners and inspectors offer, and the few changes that work the same way in both.
 
 use std::sync::{Arc, Weak};
 
@@ -40,7 +40,7 @@ fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
     states.map(|(state, count)| (state.name(), count)).collect()
 }
 
-/// Reads from a database: executions, runners, workflows, schedules and triggers.
+/// Reads executions, runners, workflows, schedules and triggers. Also prunes, reruns executions and changes running maps.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Reads {
     database: Arc<ProcessOwned<Inspector>>,
@@ -49,7 +49,7 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Returns reads without a runner.
+    /// Returns the reads of a database without a runner.
     pub fn of_database(database: ProcessOwned<Inspector>) -> Self {
         Self {
             database: Arc::new(database),
@@ -93,7 +93,7 @@ impl Reads {
         })
     }
 
-    /// Returns the handlers that this process has registered, including those that the database does not know yet.
+    /// Returns the handlers of the runner (none without a runner), including those that the database does not know yet.
     fn own_offers(&self) -> Vec<Offer> {
         let engine = self.engine.upgrade();
         engine.map_or_else(Vec::new, |engine| engine.own_offers())
@@ -191,7 +191,7 @@ impl Reads {
 
     /// Returns a page of open waits, oldest first.
     #[pyo3(signature = (name=None, workflow=None, execution_id=None, kind=None, limit=50, cursor=None))]
-    #[expect(clippy::too_many_arguments, reason = "one per filter")]
+    #[expect(clippy::too_many_arguments, reason = "each filter is an argument")]
     fn waits(
         &self,
         py: Python<'_>,
@@ -208,7 +208,7 @@ impl Reads {
         signals::wait_page(py, page)
     }
 
-    /// Returns a page of a map's items as JSON objects, and the index from which the next page starts.
+    /// Returns a page of a map's items as JSON objects, and the index from which the next page starts (`None` on the last).
     #[pyo3(signature = (execution_id, task_id, status, first, limit))]
     fn items(
         &self,
@@ -238,7 +238,7 @@ impl Reads {
         Ok(counts.collect())
     }
 
-    /// Changes how many items of a running map may run at once.
+    /// Changes how many items of a running map may run at once; `None` removes the limit.
     fn set_map(
         &self,
         py: Python<'_>,
@@ -294,7 +294,7 @@ impl Reads {
         Ok(found.map(|id| id.to_string()))
     }
 
-    /// Returns the key that an execution was submitted with.
+    /// Returns the key that an execution was submitted with, if any.
     fn key(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<String>> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.call(py, |database| database.key(id))
@@ -318,7 +318,7 @@ impl Reads {
         Ok(records.collect())
     }
 
-    /// Returns the trace context that an execution was submitted with, as JSON.
+    /// Returns the trace context that an execution was submitted with, as JSON, if any.
     fn trace(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<String>> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.call(py, |database| database.trace(id))

@@ -166,7 +166,7 @@ record! {
         due_us: i64,
         /// The outcome, for example `fired`.
         outcome: &'static str,
-        /// The execution that it started.
+        /// The execution that it started, if any.
         execution_id: Option<String>,
         /// When it was recorded, in microseconds since 1970.
         created_us: i64,
@@ -182,13 +182,13 @@ record! {
     TickCounts {
         /// Ticks that started an execution.
         fired: u64,
-        /// Ticks that were due while no runner was live.
+        /// Ticks that were due while no runner was live, and that the catch-up rule did not fire later.
         missed: u64,
-        /// Ticks whose workflow was not known.
+        /// Ticks that did not fire because no definition of the workflow was stored.
         skipped: u64,
-        /// Ticks that were due while an execution of the schedule was open.
+        /// Ticks that the overlap rule skipped because an execution of the schedule was open.
         overlapped: u64,
-        /// Ticks that wait for an open execution to end.
+        /// Ticks that fire when the open execution of the schedule has ended.
         queued: u64,
     }
 }

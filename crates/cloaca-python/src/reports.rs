@@ -9,7 +9,7 @@ use cloacina::types::{Error, ExecutionId, LogChunk, LogLine, Progress, Timestamp
 use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::work::Work;
 
-/// Stores the progress of an attempt. Does nothing for a callback.
+/// Adds the progress of an attempt to the progress buffer. Does nothing for a callback.
 pub fn note_progress(
     engine: &EngineHandle,
     work: &Work,
@@ -32,7 +32,7 @@ pub fn note_progress(
     }
 }
 
-/// Stores log lines of an attempt. Does nothing for a callback.
+/// Adds log lines of an attempt to the progress buffer. Does nothing for a callback.
 pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, String, String)>) {
     if let Some(assignment) = work.assignment() {
         let lines = lines
@@ -63,7 +63,7 @@ fn poke(engine: &EngineHandle, work: &Work, first: bool) {
     }
 }
 
-/// Sends the supervisor thread an event when an execution ends.
+/// Sends the supervisor thread an event when an execution ends, or at once if it has ended already.
 pub fn announce_end(
     engine: &EngineHandle,
     id: ExecutionId,

@@ -282,7 +282,11 @@ pub fn task_status(name: Option<&str>) -> Result<Option<TaskStatus>, Error> {
     };
     match TaskStatus::ALL.iter().find(|status| status.name() == name) {
         Some(status) => Ok(Some(*status)),
-        None => Err(invalid(format!("'{name}' is not the state of a task"))),
+        None => {
+            let known: Vec<&str> = TaskStatus::ALL.iter().map(|status| status.name()).collect();
+            Err(invalid(format!("'{name}' is not the state of a task"))
+                .with_hint(format!("a state is one of {}", known.join(", "))))
+        }
     }
 }
 

@@ -38,7 +38,7 @@ fn read(policy: &str) -> Result<RetryPolicy, Error> {
     serde_json::from_str(policy).map_err(|error| {
         Error::new(
             ErrorCode::TaskInvalid,
-            format!("cannot read the retry policy: {error}"),
+            format!("cannot read a retry policy: {error}"),
         )
     })
 }

@@ -90,12 +90,12 @@ impl Schedules {
         schedule_dict(py, changed?)
     }
 
-    /// Returns the runner, or raises `TypeError` if there is none.
+    /// Returns the runner, or raises `TypeError` if an inspector makes the changes.
     fn runner(&self) -> PyResult<&Runner> {
         match &self.target {
             Target::Runner(runner) => Ok(runner.get()),
             Target::Database(_) => Err(PyTypeError::new_err(
-                "only a runner can register schedules and triggers",
+                "an inspector cannot register schedules or triggers: use a runner",
             )),
         }
     }
@@ -145,7 +145,7 @@ impl Schedules {
         Ok(record.id.to_string())
     }
 
-    /// Changes the expression or the time zone of a schedule; returns the schedule.
+    /// Changes the expression, the time zone or both of a schedule; returns the schedule.
     fn update<'py>(
         &self,
         py: Python<'py>,
@@ -220,9 +220,9 @@ impl Schedules {
     ) -> PyResult<String> {
         let after = after.map(|(workflow, statuses)| {
             let statuses = statuses.iter().map(|status| {
-                status
-                    .parse()
-                    .map_err(|()| PyValueError::new_err(format!("'{status}' is not a status")))
+                status.parse().map_err(|()| {
+                    PyValueError::new_err(format!("'{status}' is not an execution status"))
+                })
             });
             Ok::<_, PyErr>(After {
                 workflow,

@@ -55,7 +55,7 @@ record! {
     WaitPage {
         /// The waits.
         items: Vec<Py<WaitRecord>>,
-        /// The cursor of the next page.
+        /// The cursor of the next page; `None` on the last one.
         next: Option<String>,
     }
 }
@@ -165,7 +165,7 @@ fn of(wait: Wait) -> WaitRecord {
 pub fn sent(sent: &[Sent]) -> PyResult<SentSignal> {
     let sent = sent
         .first()
-        .ok_or_else(|| PyRuntimeError::new_err("the engine did not answer the signal"))?;
+        .ok_or_else(|| PyRuntimeError::new_err("the engine returned no result for the signal"))?;
     Ok(SentSignal {
         seq: sent.seq,
         created: sent.is_new,

@@ -243,7 +243,7 @@ impl<'a> StepRequest<'a> {
 /// Returns a wait with the given key and condition, or `None` if the task has reached its maximum number of steps.
 fn park_of(log: &StepLog, (key, condition): (String, &str)) -> Result<Option<Box<Park>>, Error> {
     let condition = serde_json::from_str(condition).map_err(|error| {
-        let text = format!("the condition of '{key}' cannot be read: {error}");
+        let text = format!("cannot read the condition of step '{key}': {error}");
         Error::new(ErrorCode::ContextInvalid, text)
     })?;
     Ok(log.inner.take_position().map(|position| {
@@ -288,7 +288,8 @@ fn to_record(
     };
     let kind = StepKind::from_name(&ended.kind)
         .ok_or_else(|| invalid(format!("'{}' is not a kind of step", ended.kind)))?;
-    let value = Json::parse(&ended.value).map_err(|error| invalid(error.to_string()))?;
+    let value = Json::parse(&ended.value)
+        .map_err(|error| invalid(format!("the value is not JSON: {error}")))?;
     let ended = EndedStep {
         key: ended.key,
         kind,

@@ -196,7 +196,8 @@ impl BenchRunner {
         self.crash.happened.load(Ordering::Acquire)
     }
 
-    /// Waits until the coordinator has done all work that is due; returns the time of its next wake-up.
+    /// Waits until the coordinator has done all work that is due, or for at most 30 seconds of real time. Returns the time of
+    /// the coordinator's next wake-up.
     fn settle(&self, py: Python<'_>) -> i64 {
         let engine = self.core.get().engine();
         py.detach(|| {

@@ -30,7 +30,7 @@ impl Drop for SubscriptionGuard<'_> {
     }
 }
 
-/// Receives the end of an execution.
+/// A slot for the end of an execution.
 type End = OneShot<Result<Ended, Error>>;
 
 fn subscribe(engine: &EngineHandle, id: ExecutionId, end: &End) -> Result<Subscription, Error> {

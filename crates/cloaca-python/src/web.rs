@@ -21,7 +21,7 @@ use crate::process_guard::{ProcessGuard, ProcessOwned};
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The options of a web service.
-#[expect(clippy::struct_excessive_bools, reason = "independent options")]
+#[expect(clippy::struct_excessive_bools, reason = "each option is independent")]
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct WebOptions {
     read_only: bool,
@@ -38,7 +38,10 @@ pub struct WebOptions {
 #[pymethods]
 impl WebOptions {
     #[new]
-    #[expect(clippy::fn_params_excessive_bools, reason = "the options")]
+    #[expect(
+        clippy::fn_params_excessive_bools,
+        reason = "each option is an argument"
+    )]
     #[pyo3(signature = (read_only, hide_payloads, redact, allowed_hosts, trust_proxy, trace_url=None, polled=false))]
     const fn new(
         read_only: bool,
@@ -226,7 +229,7 @@ impl WebService {
     }
 
     /// Begins to answer a request. `waker` wakes an event loop when a part of the answer can be taken.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
     fn begin(
         &self,
         py: Python<'_>,
@@ -305,7 +308,8 @@ pub struct WebServer {
 
 #[pymethods]
 impl WebServer {
-    /// Opens an existing database, and listens. Callers must send `token`; `None` admits every caller on this machine.
+    /// Opens an existing database, and listens. Callers must send `token`; `None` admits every caller, and then `host` must be
+    /// a loopback address.
     #[new]
     fn new(
         py: Python<'_>,
@@ -321,7 +325,7 @@ impl WebServer {
         let host: Result<IpAddr, Error> = host.parse().map_err(|_| {
             Error::new(
                 ErrorCode::Configuration,
-                format!("the host '{host}' is not an IP address"),
+                format!("cannot listen on host '{host}': it is not an IP address"),
             )
             .with_hint(
                 "use 127.0.0.1 for this machine only, or 0.0.0.0 for all its network addresses",

@@ -27,7 +27,7 @@ pub struct Work {
     item: WorkItem,
     entered: Monotonic,
     deferrals: Deferrals,
-    /// The slot of the work's runner, if several runners share the workers.
+    /// The runner slot of the work's runner, if several runners share the workers.
     slot: Option<Arc<RunnerSlot>>,
     context: PyOnceLock<Py<Context>>,
     /// The executions that start when the task completes.
@@ -81,12 +81,12 @@ impl Work {
         }
     }
 
-    /// Returns the slot of the work's runner, if several runners share the workers.
+    /// Returns the runner slot of the work's runner, if several runners share the workers.
     pub const fn slot(&self) -> Option<&Arc<RunnerSlot>> {
         self.slot.as_ref()
     }
 
-    /// Returns the handle by which this work releases its slot.
+    /// Returns the handle by which this work releases and reacquires its worker slot.
     pub const fn deferrals(&self) -> &Deferrals {
         &self.deferrals
     }
@@ -216,13 +216,13 @@ impl Work {
         }
     }
 
-    /// Releases the worker's slot, because the task begins to wait. Returns `False` if the slot cannot be released.
+    /// Releases the worker slot, because the task begins to wait. Returns `False` if the slot cannot be released.
     fn begin_deferral(&self, py: Python<'_>) -> bool {
         let token = self.task_token();
         py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
     }
 
-    /// Reacquires a slot. A worker thread blocks until a slot is free.
+    /// Reacquires a worker slot. A worker thread blocks until a slot is free or the attempt is taken away from it.
     fn end_deferral(&self, py: Python<'_>) {
         if let Some(token) = self.task_token() {
             py.detach(|| self.deferrals.end(token));

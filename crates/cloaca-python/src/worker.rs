@@ -168,8 +168,9 @@ pub fn next(
     next_after(py, engine, supervisor, worker, None)
 }
 
-/// Reports `message` and returns the next work. If no work is queued, the thread detaches. Unless runners share the workers,
-/// the thread then runs the coordinator's step inline, because it would wait for the step's result anyway.
+/// Reports `message` and returns the next work, or `None` if the thread must end. If no work is queued, the thread detaches.
+/// Unless runners share the workers, the thread then runs the coordinator's step inline, because it would wait for the step's
+/// result anyway.
 fn next_after(
     py: Python<'_>,
     engine: &EngineHandle,

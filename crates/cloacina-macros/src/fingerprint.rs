@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a4_default_of_a_parameter_changes_the_hash() {
+    fn a4_changed_default_of_a_parameter_changes_the_hash() {
         let of_default = |default| {
             of(&format!(
                 "async fn f(#[default = {default}] n: u8) -> R {{ Ok(n) }}"
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn j11_resource_does_not_change_the_hash() {
+    fn j11_resource_parameter_does_not_change_the_hash() {
         let plain = of("async fn f(n: u8, #[default] m: u8) -> R { Ok(n) }");
         let with =
             of("async fn f(n: u8, #[default] m: u8, #[resource(open)] p: Arc<P>) -> R { Ok(n) }");

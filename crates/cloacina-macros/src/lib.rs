@@ -39,7 +39,7 @@ use proc_macro::TokenStream;
 /// | `retry_attempts = 3` | maximum number of attempts, including the first attempt; 0 means 1 |
 /// | `retry_backoff = "exponential"` | how the delay grows: `fixed`, `linear` or `exponential` |
 /// | `retry_delay_ms = 1000` | delay before the first retry, in milliseconds |
-/// | `retry_max_delay_ms = 60000` | maximum delay, in milliseconds |
+/// | `retry_max_delay_ms = 60000` | maximum delay before a retry, in milliseconds |
 /// | `retry_condition = "all"` | which failures are retried: `never`, `transient` or `all`, or a list of strings, one of which the error must contain |
 /// | `retry_jitter = true` | whether each delay varies at random by up to 25 % either way |
 /// | `retry_on = ["…"]`, `never_on = ["…"]` | names of the error types that are retried, or never retried |
@@ -48,7 +48,7 @@ use proc_macro::TokenStream;
 /// | `timeout_ms = 30000` | timeout of one attempt, in milliseconds (default: the runner's `task_timeout`) |
 /// | `priority = 0` | priority, -32768 to 32767: tasks with a higher priority are claimed first |
 /// | `max_context_bytes = 1000000` | maximum number of bytes that one attempt can write to the context |
-/// | `output = "…"` | the key under which the result of a function with values is stored (default: the task's id) |
+/// | `output = "…"` | the key under which the value that the function returns is stored (default: the task's id) |
 /// | `over = "urls"` | runs the task once per element of a list: see *Maps* below |
 /// | `parallel = 8` | maximum number of items of a map that run at once, in all runners together |
 /// | `tolerate = 0.05` | how many failed items a map tolerates: a whole number is a number of items, a number with a decimal point is a share of all items |

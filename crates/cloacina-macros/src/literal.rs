@@ -24,7 +24,7 @@ impl Parse for JsonLiteral {
         let literal: Lit = input.parse().map_err(|error| {
             Error::new(
                 error.span(),
-                "a value is a number, a string, `true`, `false`, or a list of them",
+                "expected a number, a string, `true`, `false`, or a list of them",
             )
         })?;
         let refused = |what: &str| Err(Error::new(literal.span(), format!("JSON has no {what}")));
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_become_json() {
+    fn literals_become_json_or_are_refused() {
         let cases = [
             ("1_000", "1000"),
             ("-5i64", "-5"),

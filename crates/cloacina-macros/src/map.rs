@@ -115,7 +115,7 @@ impl MapOptions {
         if !self.is_given() {
             for option in ["parallel", "tolerate", "batch"] {
                 if let Some(name) = given(option) {
-                    let message = format!("`{option}` needs the list: add `over = …`");
+                    let message = format!("`{option}` needs a list: add `over = …`");
                     return Err(Error::new(name.span(), message));
                 }
             }
@@ -150,6 +150,6 @@ impl MapOptions {
 fn invalid_tolerance(span: proc_macro2::Span) -> Error {
     Error::new(
         span,
-        "`tolerate` is a number of items, or a share of them from 0.0 to 1.0",
+        "`tolerate` must be a number of items, or a share of them from 0.0 to 1.0",
     )
 }

@@ -71,7 +71,7 @@ impl Parse for Reference {
         input.parse().map(Self::Function).map_err(|error| {
             Error::new(
                 error.span(),
-                "a task is named by its id, like \"load\", or by its function",
+                "expected a task: its id, like \"load\", or its function",
             )
         })
     }
@@ -184,8 +184,7 @@ impl Options {
     fn check_final(&self, names: &[Ident]) -> Result<(), Error> {
         let given = |option: &str| names.iter().find(|name| *name == option);
         if let (Some(name), true) = (given("undoes"), self.final_on.is_none()) {
-            let message =
-                "`undoes` names the tasks that a final task undoes: add `final = \"always\"`";
+            let message = "`undoes` is allowed only for a final task: add `final = \"always\"`";
             return Err(Error::new(name.span(), message));
         }
         if let (Some(name), true) = (given("compensate_failed"), self.compensate.is_none()) {
@@ -456,7 +455,8 @@ pub fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
     match number.map(|number| sign * number) {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         _ => {
-            let message = if most > 1_000_000 {
+            let is_too_large = number.is_some_and(|number| sign * number > most);
+            let message = if most > 1_000_000 && !is_too_large {
                 format!("expected a whole number of at least {least}")
             } else {
                 format!("expected a whole number between {least} and {most}")

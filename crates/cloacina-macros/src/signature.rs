@@ -162,8 +162,10 @@ fn read_parameter<'a>(
             return read_resource(typed, attribute).map(Parameter::Resource);
         }
         return match last_name(kind).as_deref() {
-            Some("Context") => refuse("a task takes its context as `&mut Context`"),
-            Some("TaskHandle") => refuse("a task takes its handle as `&TaskHandle`"),
+            Some("Context") => {
+                refuse("a task must take its context as `&mut Context` or `&Context`")
+            }
+            Some("TaskHandle") => refuse("a task must take its handle as `&TaskHandle`"),
             _ => read_value(typed).map(Parameter::Value),
         };
     };

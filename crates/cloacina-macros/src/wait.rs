@@ -56,7 +56,7 @@ impl WaitOptions {
         }
         for option in ["wait_timeout", "on_timeout"] {
             if let Some(name) = names.iter().find(|name| *name == option) {
-                let message = format!("`{option}` needs the condition: add `wait_for = …`");
+                let message = format!("`{option}` needs a condition: add `wait_for = …`");
                 return Err(Error::new(name.span(), message));
             }
         }
@@ -88,7 +88,7 @@ impl Parse for Condition {
     fn parse(input: ParseStream) -> Result<Self, Error> {
         let name = input.call(Ident::parse_any).map_err(|error| {
             let message =
-                "a condition is signal(\"…\"), delay(\"…\"), until(\"…\"), any_of(…) or all_of(…)";
+                "expected a condition: signal(\"…\"), delay(\"…\"), until(\"…\"), any_of(…) or all_of(…)";
             Error::new(error.span(), message)
         })?;
         let word = name.to_string();
@@ -220,7 +220,7 @@ pub fn duration(input: ParseStream) -> Result<i64, Error> {
         Some(micros) => Ok(micros.round() as i64),
         None => Err(Error::new(
             text.span(),
-            "a duration is a string such as \"90s\", \"10m\", \"48h\" or \"7d\"",
+            "expected a positive duration, such as \"90s\", \"10m\", \"48h\" or \"7d\"",
         )),
     }
 }

@@ -58,7 +58,7 @@ impl Parse for Output {
             }
             return Ok(Self::Many(keys));
         }
-        let message = "the output is the name of a result, or a list of names: \"total\"";
+        let message = "expected the name of a result, like \"total\", or a list of names";
         let key = input
             .parse()
             .map_err(|error: Error| Error::new(error.span(), message))?;
@@ -95,7 +95,7 @@ impl Parse for Entry {
         let path: Path = input.parse().map_err(|error| {
             Error::new(
                 error.span(),
-                "a task is a function with `#[task]`, or `external_task`, `wait`, `approval` or `child` with options",
+                "expected a task: a function with `#[task]`, or `external_task`, `wait`, `approval` or `child` with options",
             )
         })?;
         if !input.peek(syn::token::Paren) {
@@ -150,7 +150,7 @@ impl Parse for WorkflowInput {
         let missing =
             |what: &str| Error::new(Span::call_site(), format!("a workflow needs {what}"));
         Ok(Self {
-            name: name.ok_or_else(|| missing("its name: \"…\""))?,
+            name: name.ok_or_else(|| missing("a name: add `name: \"…\"`"))?,
             description,
             tags,
             tenant,
@@ -158,7 +158,7 @@ impl Parse for WorkflowInput {
             input: input_type,
             output,
             cancel_on,
-            tasks: tasks.ok_or_else(|| missing("its tasks: […]"))?,
+            tasks: tasks.ok_or_else(|| missing("tasks: add `tasks: […]`"))?,
         })
     }
 }
@@ -273,7 +273,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
     });
     Ok(quote! {{
         const NAMES: [::cloacina::macro_support::TaskNames; #count] = [#(#task_names),*];
-        #[allow(long_running_const_eval, reason = "the check of a large workflow takes long")]
+        #[allow(long_running_const_eval, reason = "the check of a large workflow takes a long time")]
         const CHECK: ::cloacina::macro_support::StaticCheck<#count> =
             ::cloacina::macro_support::StaticCheck::new(#name, NAMES);
         #(#checks)*

@@ -3,7 +3,7 @@
 //! Run it with `cargo run -p cloacina-web --example nested`, then:
 //! `curl -H 'X-User: ann' http://127.0.0.1:8080/cloaca/api/v1/executions`.
 
-#![expect(clippy::print_stdout, reason = "a command-line program")]
+#![expect(clippy::print_stdout, reason = "the program prints its address")]
 
 use axum::Router;
 use axum::routing::get;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
 
-/// The HTML of the page. Each answer replaces the `<base>` in it.
+/// The HTML of the page. Each answer contains another `<base>` instead of [`BASE`].
 pub(crate) const INDEX: &str = include_str!("../assets/index.html");
 
 /// The `<base>` in the HTML of the page.
@@ -43,7 +43,9 @@ const ASSETS: &[Asset] = assets! {
 /// Answers a request for a file of the page.
 pub(crate) async fn serve(Path(name): Path<String>, request: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
-        return Problem::new("not_found", "the page has no such file").into_response();
+        let shown: String = name.chars().take(80).collect();
+        let detail = format!("the page has no file '{shown}'");
+        return Problem::new("not_found", detail).into_response();
     };
     let known = request.get(header::IF_NONE_MATCH);
     let is_known = known.is_some_and(|known| {

@@ -41,13 +41,15 @@ impl fmt::Debug for Call<'_> {
 }
 
 impl Call<'_> {
-    /// Returns the value of a path parameter. Refuses a value that contains a NUL character.
+    /// Returns the value of a path parameter. Refuses a path without the parameter, and a value with a NUL character.
     pub(crate) fn part(&self, name: &str) -> Result<&str, Problem> {
         let found = self.path.iter().find(|(key, _)| key == name);
         let value = found.map(|(_, value)| value.as_str());
-        value
-            .filter(|value| !value.contains('\0'))
-            .ok_or_else(|| Problem::new("not_found", "a part of the path cannot be read"))
+        value.filter(|value| !value.contains('\0')).ok_or_else(|| {
+            let detail =
+                format!("the path parameter '{name}' is missing or contains a NUL character");
+            Problem::new("not_found", detail)
+        })
     }
 
     /// Returns the id of the execution that the path names.

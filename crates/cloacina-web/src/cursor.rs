@@ -252,7 +252,7 @@ impl<T> IndexedPage<T> {
                 precedes = true;
             }
         }
-        // If the page is empty, the next page begins with the item at `end`.
+        // If the page is empty, the next page begins at the page's `end`, or the previous page ends before its `start`.
         let (empty_first, empty_last) = match place {
             PagePosition::From(start) => (start, start),
             PagePosition::Before(end) => (end, end.saturating_sub(1)),

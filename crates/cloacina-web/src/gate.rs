@@ -102,7 +102,7 @@ fn check_host(web: &Web, head: &Parts) -> Result<(), Problem> {
     if head.headers.get_all(header::HOST).iter().count() > 1 {
         return Err(Problem::new(
             "bad_request",
-            "the request has two Host headers",
+            "the request has more than one Host header",
         ));
     }
     let host = host_of(web, head);

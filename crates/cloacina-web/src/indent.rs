@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_copied_with_braces_and_escapes() {
+    fn strings_with_braces_and_escapes_are_copied_unchanged() {
         let text = r#"{"a{\"}":"[1, {\\","b\\":["\u007b,:","• é"]}"#;
         let expected = "{\n  \"a{\\\"}\": \"[1, {\\\\\",\n  \"b\\\\\": [\n    \"\\u007b,:\",\n    \"• é\"\n  ]\n}";
         assert_eq!(indented(text), expected);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_text_is_indented_to_a_limit() {
+    fn values_deeper_than_the_limit_are_not_indented() {
         let flat = |text: &str| text.replace(['\n', ' '], "");
         for deep in [300, 200_000] {
             let text = format!("{}1.50,{{\"a\":2}}{}", "[".repeat(deep), "]".repeat(deep));

@@ -119,7 +119,7 @@ fn connect(nodes: &mut [Node], above: usize, below: usize) {
     nodes[below].above.push(above);
 }
 
-/// Orders the tasks inside the rows by several sweeps, and keeps the order with the fewest crossings.
+/// Orders the tasks and bends inside each row by several sweeps, and keeps the order with the fewest crossings.
 fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
     let mut best = rows.clone();
     let mut fewest = crossings(nodes, rows);
@@ -145,7 +145,7 @@ fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
                 let wanted = median(beside, &place).unwrap_or(place[*node]);
                 keys.push((wanted, *node));
             }
-            // This sort is stable, so tasks with equal medians keep their order.
+            // This sort is stable, so nodes with equal medians keep their order.
             keys.sort_by(|left, right| left.0.total_cmp(&right.0));
             row.clear();
             row.extend(keys.into_iter().map(|(_, node)| node));
@@ -267,7 +267,8 @@ fn place_nodes(nodes: &[Node], rows: &[Vec<usize>]) -> Vec<f64> {
     x
 }
 
-/// Returns the weighted mean of the positions of some neighbours, and the weight of this mean.
+/// Returns the weighted mean of the positions of some neighbours, and the weight of this mean. `None` without
+/// neighbours.
 fn wanted_position(node: &Node, beside: &[usize], nodes: &[Node], x: &[f64]) -> Option<(f64, f64)> {
     let (mut sum, mut weight) = (0.0, 0.0);
     for other in beside {
@@ -379,13 +380,13 @@ mod tests {
     fn edge_that_skips_a_row_passes_beside_the_task_there() {
         let skip = of(&[&[], &[0], &[0, 1]]);
         let long = skip.edges.iter().position(|edge| *edge == [0, 2]);
-        let bend = &skip.bends[long.expect("the edge is there")];
+        let bend = &skip.bends[long.expect("the layout has the edge")];
         assert_eq!(bend.len(), 2);
         assert!((bend[0] - skip.x[1]).abs() >= COLUMN, "{skip:?}");
     }
 
     #[test]
-    fn crossed_pairs_are_uncrossed() {
+    fn edges_are_uncrossed_by_reordering_a_row() {
         let pairs = of(&[&[], &[], &[1], &[0]]);
         assert_eq!(pairs.x[0] < pairs.x[1], pairs.x[3] < pairs.x[2]);
     }

@@ -20,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! The routes are below `api/v1`; `api/v1/openapi.json` describes them. Every request must pass the same checks: size limits,
-//! the host, the origin, authentication, and the permission that the table of routes declares.
+//! The routes are below `api/v1`; `api/v1/openapi.json` describes them. Every request to them must pass the same checks:
+//! size limits, the host, the origin, authentication, and the permission that the table of routes declares for the route.
 
 #![deny(missing_docs)]
 

@@ -115,7 +115,7 @@ impl Parameter {
         self
     }
 
-    /// Requires the parameter.
+    /// Makes the parameter mandatory.
     pub const fn required(mut self) -> Self {
         self.is_required = true;
         self
@@ -150,11 +150,11 @@ pub struct Operation {
     pub about: &'static str,
     /// The query parameters.
     pub parameters: Vec<Parameter>,
-    /// Maximum size of the body, in bytes.
+    /// Maximum size of the request's body, in bytes.
     pub body_limit: usize,
-    /// The schema of the body.
+    /// The schema of the request's body.
     pub(crate) body: Option<SchemaOf>,
-    /// The answers: status, schema of the body, description.
+    /// The answers: status, schema of the answer's body, description.
     pub(crate) answers: Vec<(u16, Option<SchemaOf>, &'static str)>,
     /// The media type of the answers.
     pub media_type: &'static str,
@@ -224,7 +224,7 @@ impl Operation {
         }
     }
 
-    /// Adds a longer description.
+    /// Sets the longer description.
     pub(crate) const fn about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
@@ -236,13 +236,13 @@ impl Operation {
         self
     }
 
-    /// Sets the schema of the body.
+    /// Sets the schema of the request's body.
     pub(crate) fn takes<T: utoipa::ToSchema + 'static>(mut self) -> Self {
         self.body = SchemaOf::of::<T>();
         self
     }
 
-    /// Sets the maximum size of the body, in bytes.
+    /// Sets the maximum size of the request's body, in bytes.
     pub(crate) const fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
@@ -280,7 +280,7 @@ impl Operation {
         self
     }
 
-    /// Adds the media type of the text that the route sends instead of JSON if a parameter asks for text.
+    /// Sets the media type of the text that the route sends instead of JSON if a parameter asks for text.
     pub(crate) const fn or_text(mut self, media_type: &'static str) -> Self {
         self.text_type = Some(media_type);
         self

@@ -1,4 +1,4 @@
-//! The routes outside the API: the page, the login, and the health check.
+//! The answers outside the API: the page, the login of a browser, and the health check.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::router::{Server, see_other};
 use crate::web::{Authentication, Web};
 
-/// Whether a request is for a page: the router has matched a page's route, and the client asks for HTML.
+/// Whether a request is for a page: the matched route has the marker [`IsPage`], and the client asks for HTML.
 pub(crate) fn is_page(head: &Parts) -> bool {
     head.extensions.get::<IsPage>().is_some() && wants_html(&head.headers)
 }
@@ -28,12 +28,13 @@ pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     text.is_some_and(|text| text.contains("text/html"))
 }
 
-/// A marker in the extensions of a request whose matched route is a page.
+/// A marker in the extensions of a request whose matched route is a page or a file of the page.
 #[derive(Clone, Copy)]
 pub(crate) struct IsPage;
 
 /// Answers a browser that opens a link with a token: sets the login cookie, and redirects to the same page without the token.
-/// Refuses a wrong token. Returns `None` if the URL has no token, or if the server does not use tokens.
+/// Refuses a wrong token. Returns `None` if the request is not a GET of a page, if its URL has no token, or if the server
+/// does not use tokens.
 pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     let Authentication::Token(login) = &web.authentication else {
         return None;
@@ -99,7 +100,7 @@ pub(crate) const PATHS: &[&str] = &[
     "/database",
 ];
 
-/// The number of slashes in the path of a page, below the mount.
+/// The number of slashes in the path of a page below the mount; 0 for the mount itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Depth(pub(crate) usize);
 
@@ -123,7 +124,7 @@ pub(crate) async fn index(
     Ok(respond(text))
 }
 
-/// Answers a browser that asks for a page that does not exist. The answer has a link to the first page.
+/// Answers a browser that asks for a page that does not exist. The answer links to the Attention page.
 pub(crate) fn missing(path: &str) -> Response {
     let up = match path.matches('/').count() {
         0 | 1 => "./".to_owned(),

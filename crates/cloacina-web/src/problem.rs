@@ -38,7 +38,7 @@ pub struct ProblemBody {
     status: u16,
     /// A sentence that says what failed and where.
     detail: String,
-    /// The id of this failure. If the server is at fault, its log has a line with this id.
+    /// The id of this failure. If the status is 500, the server's log has a line with this id.
     instance: String,
     /// A stable name of the kind of error.
     code: String,
@@ -208,8 +208,8 @@ impl Problem {
             .hint("GET api/v1/openapi.json lists the routes")
     }
 
-    /// Names the part of the request that is invalid if the problem is an engine error with this code. A problem with another
-    /// code does not change.
+    /// If the problem is an engine error with this code, names the part of the request that is invalid. Otherwise,
+    /// returns the problem unchanged.
     pub(crate) fn at(mut self, code: ErrorCode, pointer: impl Into<String>) -> Self {
         if self.code == code.name() && self.errors.is_empty() {
             let detail = self.detail.clone();

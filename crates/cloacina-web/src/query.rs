@@ -28,7 +28,7 @@ impl Query {
             if value.contains('\0') || value.contains('\u{fffd}') {
                 return Err(Problem::invalid(
                     shown(&name),
-                    "the value is not text that can be stored",
+                    "the value contains a NUL character or is not valid UTF-8",
                 ));
             }
             let Some(parameter) = known.iter().find(|known| known.matches(&name)) else {
@@ -37,7 +37,7 @@ impl Query {
             if let ParameterKind::Words(words) = parameter.kind
                 && !words.contains(&&*value)
             {
-                let detail = format!("it must be one of {}", words.join(", "));
+                let detail = format!("'{}' is not one of {}", shown(&value), words.join(", "));
                 return Err(Problem::invalid(shown(&name), detail));
             }
             let is_repeated = pairs.iter().any(|(other, _)| *other == *name);
@@ -82,7 +82,7 @@ impl Query {
                     let pointer = format!("/filter/{}", shown(name));
                     return Err(Problem::invalid(
                         pointer,
-                        "it must be a string, or a list of strings",
+                        "the value is neither a string nor a list of strings",
                     ));
                 }
             };
@@ -97,7 +97,7 @@ impl Query {
             };
             if is_empty {
                 let pointer = format!("/filter/{}", shown(name));
-                let detail = "it is empty; leave it out, or give it a value";
+                let detail = "the list or object is empty; leave it out, or give it a value";
                 return Err(Problem::invalid(pointer, detail));
             }
             match value {
@@ -117,7 +117,10 @@ impl Query {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
-        let refused = |_| Problem::invalid(name, "it must be an id, which is a UUID");
+        let refused = |_| {
+            let detail = format!("'{}' is not an id; an id is a UUID", shown(text));
+            Problem::invalid(name, detail)
+        };
         text.parse().map(Some).map_err(refused)
     }
 
@@ -162,10 +165,9 @@ impl Query {
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            Problem::invalid(
-                name,
-                format!("it must be a whole number from {least} to {most}"),
-            )
+            let value = shown(text);
+            let detail = format!("'{value}' is not a whole number from {least} to {most}");
+            Problem::invalid(name, detail)
         })
     }
 
@@ -174,7 +176,10 @@ impl Query {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
-            Some(_) => Err(Problem::invalid(name, "it must be true or false")),
+            Some(value) => {
+                let detail = format!("'{}' is neither true nor false", shown(value));
+                Err(Problem::invalid(name, detail))
+            }
         }
     }
 
@@ -185,15 +190,22 @@ impl Query {
             return Ok(None);
         };
         let time = crate::time::parse(text, now);
-        let refused =
-            "it must be a time like 2026-01-31T12:00:00Z, or a span before now like 30m, 24h or 7d";
-        time.map(Some)
-            .ok_or_else(|| Problem::invalid(name, refused))
+        time.map(Some).ok_or_else(|| no_time_or_span(name, text))
     }
 }
 
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect()
+/// Returns the problem that a text is neither a time nor a span before now.
+pub(crate) fn no_time_or_span(pointer: &str, text: &str) -> Problem {
+    let text = shown(text);
+    let detail = format!(
+        "'{text}' is neither a time like 2026-01-31T12:00:00Z nor a span before now like 30m, 24h or 7d"
+    );
+    Problem::invalid(pointer, detail)
+}
+
+/// Returns the first 80 characters of a text from the request, for a message.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn unknown(name: &str, known: &[Parameter]) -> Problem {
@@ -242,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn single_parameter_given_twice_is_refused() {
+    fn second_value_of_an_unrepeatable_parameter_is_refused() {
         assert!(Query::parse("limit=3&limit=4", &known()).is_err());
     }
 
     #[test]
-    fn parameter_with_a_free_part_is_found_below_its_prefix() {
+    fn label_parameter_is_found_below_its_prefix() {
         let query = Query::parse("label.order=47%2011", &known()).expect("a query");
         assert_eq!(
             query.below("label").collect::<Vec<_>>(),

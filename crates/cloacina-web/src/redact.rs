@@ -316,7 +316,7 @@ impl<'a> Scan<'a> {
         is_escaped
     }
 
-    /// Skips the colon after a key.
+    /// Skips the colon and the whitespace after a key.
     fn skip_to_value(&mut self) {
         while let Some(b':' | b' ' | b'\t' | b'\n' | b'\r') = self.text.as_bytes().get(self.at) {
             self.at += 1;
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_masked_by_key_and_by_known_value() {
+    fn secrets_in_messages_are_masked_by_key_and_by_known_value() {
         let redactor = Redactor::new(&["pin".to_owned()]);
         let known = redactor.with_secrets_of([r#"{"my_pin":"9876-x","token":"abc"}"#]);
         let text = r#"{"message":"9876-x refused, password=hunter2; Authorization: Bearer abc.def","id":"9876-x"}"#;

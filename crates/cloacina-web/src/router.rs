@@ -1,5 +1,5 @@
-//! The router of the API and the page. Every request passes the gate (`gate.rs`). Only the health check needs no
-//! authentication.
+//! The router of the API and the page. Every request must pass the checks of the gate (`gate.rs`). Only the health
+//! check needs no authentication.
 
 use std::sync::Arc;
 
@@ -208,12 +208,14 @@ async fn answer(
     server.web.check(&access, operation.permission)?;
     let path = path_of(&mut head).await?;
     let query = Query::parse(head.uri.query().unwrap_or_default(), &operation.parameters)?;
-    let query = query.of_path(filled(operation.path, &path));
+    let query = query.of_path(path_with_values(operation.path, &path));
     let tenant = query.get("tenant").map(str::to_owned);
     if !access.allows_tenant(tenant.as_deref()) {
         let detail = match &tenant {
             Some(tenant) => format!("the caller may not use tenant '{tenant}'"),
-            None => "the caller may use only some tenants".to_owned(),
+            None => {
+                "the request names no tenant, but the caller may use only some tenants".to_owned()
+            }
         };
         return Err(Problem::new("forbidden", detail).hint("name a tenant with ?tenant="));
     }
@@ -225,7 +227,10 @@ async fn answer(
     };
     let body = read(body, operation.body_limit).await?;
     if operation.body.is_none() && operation.is_read() && !body.is_empty() {
-        return Err(Problem::new("bad_request", "the route takes no body"));
+        return Err(Problem::new(
+            "bad_request",
+            "the request has a body, but the route takes none",
+        ));
     }
     let deadline = server.web.deadline;
     let work = async move {
@@ -277,8 +282,9 @@ async fn path_of(head: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
     Ok(owned.collect())
 }
 
-/// Returns the path of a route with the values of its parameters. Unlike the path of the request, it has no prefix.
-fn filled(route: &str, values: &[(String, String)]) -> String {
+/// Returns the path of a route, followed by the values of its variable parts, one a line. Unlike the path of the
+/// request, this text has no prefix of the mount.
+fn path_with_values(route: &str, values: &[(String, String)]) -> String {
     let values = values.iter().map(|(_, value)| value.as_str());
     let parts: Vec<&str> = std::iter::once(route).chain(values).collect();
     parts.join("\n")

@@ -43,7 +43,9 @@ impl Listening {
     /// Since 1.0.
     pub fn start(web: Web, address: SocketAddr) -> Result<Self, Error> {
         if !address.ip().is_loopback() && matches!(web.authentication, Authentication::Open) {
-            let message = format!("the address {address} can be reached from other machines");
+            let message = format!(
+                "cannot listen on {address} without authentication: other machines can reach this address"
+            );
             return Err(Error::new(ErrorCode::Configuration, message)
                 .with_hint("require a token, or listen on 127.0.0.1 only"));
         }

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use cloacina::Timestamp;
 
-/// Parses a time; returns `None` if the text is not a time.
+/// Parses a time or a span before `now`; returns `None` if the text is neither.
 pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     match span(text) {
         Some(span) => Some(now - span),

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn eleventh_failed_login_of_a_peer_is_too_many_requests() {
+    fn eleventh_failed_login_of_a_peer_gets_too_many_requests() {
         let login = login();
         let peer = Some(IpAddr::from([10, 0, 0, 1]));
         for _ in 0..MAX_FAILURES {

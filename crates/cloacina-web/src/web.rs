@@ -264,13 +264,16 @@ impl Web {
     /// Returns an error if the caller lacks a permission, or if the permission is for changes and the server refuses changes.
     pub(crate) fn check(&self, access: &Access, permission: Permission) -> Result<(), Problem> {
         if permission.is_write() && self.is_read_only {
-            return Err(Problem::new("read_only", "the server is in read-only mode"));
+            return Err(Problem::new(
+                "read_only",
+                "the server is in read-only mode and refuses changes",
+            ));
         }
         if access.allows(permission) {
             return Ok(());
         }
         let name = permission.name();
-        let detail = format!("the route needs the permission '{name}'");
+        let detail = format!("the caller lacks the permission '{name}', which the route needs");
         Err(Problem::new("forbidden", detail))
     }
 
@@ -291,8 +294,8 @@ impl fmt::Debug for Web {
     }
 }
 
-/// Maximum number of tenants whose connections are kept open. Before one more tenant is opened, all
-/// of these connections are closed.
+/// Maximum number of tenants whose connections are kept open. When one more tenant is opened, the connections of all
+/// other tenants are released.
 const MAX_TENANTS: usize = 32;
 
 struct OpenDatabase {

@@ -1,10 +1,11 @@
-//! Measures the engine without the public API: the workloads W1–W3 of `benchmarks/`, with Rust tasks that do nothing.
+//! Measures the engine through `EngineHandle`, without `DefaultRunner`: the workloads W1–W3 of `benchmarks/`, with Rust
+//! tasks that do nothing.
 //!
 //! Run it with `cargo run --release --example engine_timing -- DIRECTORY`. A database URL can replace the directory.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a command-line program; a failure ends it"
+    reason = "the program prints its results, and a failure may end it"
 )]
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example images -- URL` waits until the Python program has run the task, and then prints the final context.
 //! If this program crashes and is started again, it continues the same execution.
-#![expect(clippy::print_stdout, reason = "a command-line program")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
 
 use cloacina::{Context, DefaultRunner, Submission, TaskError, task, workflow};
 

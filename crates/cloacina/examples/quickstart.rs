@@ -1,4 +1,4 @@
-#![expect(clippy::print_stdout, reason = "a command-line program")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
 
 use cloacina::{Context, DefaultRunner, TaskError, task, workflow};
 

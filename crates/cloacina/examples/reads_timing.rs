@@ -9,7 +9,7 @@
 //! percentile of its times, in milliseconds.
 
 #![expect(clippy::unwrap_used, reason = "a failing step ends the measurement")]
-#![expect(clippy::print_stdout, reason = "the result of the program")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -8,7 +8,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a command-line program; a failure ends it"
+    reason = "the program prints its results, and a failure may end it"
 )]
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Measures the workloads W1–W3 of `benchmarks/` through the Rust API, with tasks that do nothing.
 //!
 //! `cargo run --release --example workloads -- URL [--quick]` prints the results as one JSON object.
-#![expect(clippy::print_stdout, reason = "a command-line program")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
 
 use std::time::{Duration, Instant};
 

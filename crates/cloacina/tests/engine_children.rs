@@ -136,7 +136,7 @@ fn m2_node_starts_one_child() {
 }
 
 #[test]
-fn m3_child_notifies_its_parent_however_it_ends() {
+fn m3_cancelled_or_timed_out_child_notifies_its_parent() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let link = start(&mut parent).parent;
     let notifies = |changes: &Changes, status: ExecutionStatus| {
@@ -239,7 +239,7 @@ fn m4_child_inherits_the_parents_priority_and_remaining_timeout() {
 }
 
 #[test]
-fn m5_failed_child_fails_its_node_or_is_retried_by_policy() {
+fn m5_unsuccessful_child_fails_its_node_or_causes_its_retry() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let child = start(&mut parent).new.id;
     parent.child_ended(ended(child, ExecutionStatus::Cancelled), NOW, 0.5);

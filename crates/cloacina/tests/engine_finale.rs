@@ -245,7 +245,7 @@ fn q2_final_tasks_wait_for_an_attempt_that_timed_out() {
 }
 
 #[test]
-fn q3_failed_execution_undoes_only_tasks_that_may_have_had_effects() {
+fn q3_only_a_failed_execution_undoes_tasks_and_not_the_skipped_ones() {
     let mut forward = submit(&chain());
     finish(&mut forward, 0, completed("a", "1"));
     finish(&mut forward, 1, completed("b", "2"));
@@ -370,7 +370,7 @@ fn q5_retry_reruns_dependents_of_undone_tasks_but_keeps_ended_waits() {
     assert_eq!(
         statuses(&forward)[2],
         TaskStatus::Completed,
-        "without a second signal"
+        "the wait completes again without a second signal"
     );
     finish(&mut forward, 3, completed("c", "5"));
     assert_eq!(forward.record().status, ExecutionStatus::Completed);
@@ -448,7 +448,7 @@ fn q1_reserved_name_and_undoing_an_unknown_task_are_refused() {
 }
 
 #[test]
-fn q1_version_changes_with_final_tasks_and_with_their_roles() {
+fn q1_version_changes_with_final_tasks_and_the_statuses_they_follow() {
     let version = |finals| {
         let definition = definition(vec![task("a", &[])], finals);
         Workflow::new(definition).unwrap().version().to_owned()

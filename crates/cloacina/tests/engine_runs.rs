@@ -241,7 +241,7 @@ fn m4_cancel_pause_and_resume_reach_every_open_child() {
     };
     let ids = [starts[0].new.id, starts[1].new.id];
     assert_eq!(targets(&run.0.pause(NOW).unwrap(), &Note::Pause), ids);
-    // A child's end during the pause is recorded. The function continues after the resume.
+    // A child's end during the pause is recorded. The task is checked after the resume.
     run.end(ids[0], ExecutionStatus::Completed);
     assert_eq!(
         targets(&run.0.resume(NOW).unwrap(), &Note::Resume),
@@ -272,7 +272,7 @@ fn t6_retry_from_the_task_starts_new_children() {
 }
 
 #[test]
-fn t10_task_waits_until_its_childs_workflow_is_known() {
+fn t10_function_that_called_start_waits_until_the_workflow_is_known() {
     let mut run = Run::new();
     let runs = Runs {
         workflow: "inner".into(),

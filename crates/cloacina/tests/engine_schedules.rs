@@ -107,11 +107,11 @@ fn runs_requested_at_the_same_time_have_different_due_times() {
 }
 
 #[test]
-fn late_tick_within_the_grace_period_still_fires() {
+fn late_tick_within_the_maximum_lateness_still_fires() {
     let record = every_ten(|_| {});
     let (_, ticks) = outcomes_of(&record, at(NOON + 35 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
-    // The first two ticks are overdue by more than the grace period, as if the machine had slept.
+    // The first two ticks are late by more than `MAX_LATENESS`, as if the machine had slept.
     let (record, ticks) = outcomes_of(&record, at(NOON + 10 * SECOND + MAX_LATENESS + 15 * SECOND));
     assert_eq!(ticks[..3], [(10, Missed), (20, Missed), (30, Fired)]);
     assert_eq!(record.next_due.map(seconds), Some(90));
@@ -128,7 +128,7 @@ fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOut
 }
 
 #[test]
-fn f4_catchup_skip_records_missed_ticks_and_fires_the_next_on_time() {
+fn f4_catchup_skip_only_records_missed_ticks() {
     let (record, ticks) = after_downtime(&every_ten(|_| {}));
     assert_eq!(
         ticks,
@@ -567,7 +567,7 @@ mod explained {
     }
 
     #[test]
-    fn each_reason_why_a_schedule_does_not_fire_is_explained() {
+    fn reasons_why_a_schedule_does_not_fire_are_explained() {
         let record = every_ten(|_| ());
         let reasons = sentences(&record, true, true);
         assert_eq!(reasons.len(), 1, "{reasons:?}");
@@ -581,7 +581,10 @@ mod explained {
             reasons[0].contains("no program has stored a definition"),
             "{reasons:?}"
         );
-        assert_eq!(reasons[1], "There is no live runner to fire it.");
+        assert_eq!(
+            reasons[1],
+            "There is no live runner to fire the schedule or trigger."
+        );
 
         let off = switched(&record, false, NOON).unwrap();
         let reasons = sentences(&off, true, true);
@@ -627,7 +630,7 @@ mod explained {
         let reasons = sentences(&record, true, true);
         assert_eq!(
             reasons[0],
-            "Its function raised an error at the last poll: OSError: gone."
+            "The trigger's function raised an error at the last poll: OSError: gone."
         );
         assert!(
             reasons[1].starts_with("Trigger 'new_file' starts workflow 'etl'"),
@@ -637,7 +640,7 @@ mod explained {
 }
 
 #[test]
-fn g4_trigger_fires_after_final_states_and_retries_with_growing_pauses() {
+fn g4_trigger_follows_only_final_statuses_and_retries_with_growing_pauses() {
     use cloacina::engine::after;
     use cloacina::types::{After, ExecutionStatus, PendingEnd};
 

@@ -259,7 +259,7 @@ fn t6_retry_keeps_steps_unless_it_starts_from_a_task_or_step() {
 }
 
 #[test]
-fn t6_step_key_of_two_tasks_is_refused_without_a_task() {
+fn t6_step_key_of_two_tasks_needs_a_named_task() {
     let steps = [
         (0, step("plan", 0)),
         (0, step("work", 1)),

@@ -396,7 +396,7 @@ fn l9_any_of_needs_one_signal_and_all_of_needs_all() {
 }
 
 #[test]
-fn l9_node_result_is_the_signals_payload_or_null() {
+fn l9_node_result_is_the_signals_data_or_null() {
     let mut run = Run::new(vec![
         node("paid", signal("paid", None)),
         node("later", delay(5)),
@@ -513,7 +513,7 @@ fn l13_retry_gives_a_timed_out_wait_its_full_timeout() {
 }
 
 #[test]
-fn l13_retry_keeps_the_payload_unless_it_starts_from_the_task() {
+fn l13_retry_keeps_the_signals_data_unless_it_starts_from_the_task() {
     let log = [
         sent(Topic::keyed("go", None), 3, "1", 101),
         sent(Topic::keyed("go", None), 4, "2", 102),
@@ -674,7 +674,7 @@ fn t5_parked_task_uses_no_attempt_and_records_its_signal() {
     assert_eq!(
         run.view("a"),
         r#"{"order_id":"o-1","n":7}"#,
-        "the payload is in the step, not in the context"
+        "the signal's data is in the step, not in the context"
     );
     run.run("a", Outcome::Park(Box::new(park(Some(SECOND)))));
     let ended = run.at(102).look("a", &[]);
@@ -771,7 +771,7 @@ fn l9_function_that_waits_for_two_signals_of_one_name_fails() {
     assert!(
         error
             .message
-            .starts_with("'votes' of task 'a' has an all_of with two signals"),
+            .starts_with("wait 'votes' of task 'a' has an all_of with two signals"),
         "{}",
         error.message
     );

@@ -19,7 +19,7 @@ use cloacina::types::{RunnerId, Timestamp};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use records::runner_row;
 
-/// How often each SQL statement was prepared.
+/// For each SQL statement, the number of times that it was prepared.
 static PREPARED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 #[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]

@@ -183,7 +183,7 @@ fn the_first_matching_line_of_the_password_file_is_used() {
 }
 
 #[test]
-fn invalid_urls_are_refused_with_a_hint_and_no_password() {
+fn error_for_an_invalid_url_has_a_hint_and_hides_the_password() {
     let cases = [
         ("postgresql://u:s3cret@h/db?sslmod=require", "sslmode"),
         ("postgresql://u:s3cret@h/db?sslmode=on", "verify-full"),

@@ -21,7 +21,7 @@ const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 const LEASE: i64 = 15_000_000;
 /// Maximum time that the store waits for an answer from the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum delay of the error after the timeout. There is a delay because the machine can be busy.
+/// Maximum time from the end of `ANSWER_TIMEOUT` to the error, for a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
 
 struct World {
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-/// Asserts that `call` fails within the timeout because the database is unavailable.
+/// Asserts that `call` fails because the database is unavailable, at most `SLACK` after `ANSWER_TIMEOUT`.
 fn fails_in_time<T: std::fmt::Debug>(call: impl FnOnce() -> Result<T, StoreError>) {
     let started = Instant::now();
     let error = call().unwrap_err();
@@ -154,7 +154,7 @@ fn a_read_only_session_is_replaced() {
         let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
         administer(shared(), &sql);
     };
-    // The store must open new sessions. They are read-only, like the sessions of a standby server.
+    // After this, the store opens new sessions. The setting below makes them read-only, like the sessions of a standby server.
     for pid in world.backends() {
         administer(shared(), &format!("SELECT pg_terminate_backend({pid})"));
     }

@@ -1,5 +1,5 @@
-//! Tests that a single task, a chain and a fan-out need at most a fixed number of SQL statements, and that runners query for
-//! waiting tasks only if waits exist. The numbers do not depend on the speed of the machine.
+//! Tests that a single task, a chain and a fan-out need at most a fixed number of SQL statements, and that runners
+//! query for waiting tasks only if waits exist. The numbers do not depend on the speed of the machine.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -189,8 +189,8 @@ fn shapes() -> [Arc<Workflow>; 3] {
     ]
 }
 
-/// Runs a single task, a chain of three tasks, a fan-out of ten tasks, and ten single tasks in one submission. Checks that each
-/// of them stays within its budget of statements.
+/// Runs a single task, a chain of three tasks, a fan-out of ten tasks, and ten single tasks in one submission. Checks
+/// that each of them stays within its budget of statements.
 fn assert_within(store: Arc<dyn Store>, budgets: [usize; 4]) {
     let mut runner = Runner::new(store);
     let [single, chain, fan] = shapes();
@@ -214,10 +214,10 @@ fn step_is_one_transaction_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("costs.db"));
     // A transaction has three statements of its own: `BEGIN`, the check that the runner is alive, and `COMMIT`. Each
-    // execution's row is written once per transaction. Each task is inserted as claimed when it becomes ready, and updated
-    // when it ends.
-    let budget = |transactions: usize, executions: usize, tasks: usize| {
-        3 * transactions + executions + 2 * tasks
+    // execution's row is written once per transaction. Each task is inserted as claimed when it becomes ready, and
+    // updated when it ends.
+    let budget = |transactions: usize, execution_writes: usize, tasks: usize| {
+        3 * transactions + execution_writes + 2 * tasks
     };
     assert_within(
         Arc::new(SqliteStore::open(&options).unwrap()),
@@ -272,7 +272,8 @@ fn poll(runners: [&mut Runner; 2]) {
     }
 }
 
-/// Checks that a runner does not query for waiting tasks when another runner writes, unless a wait or an inbox message exists.
+/// Checks that a runner does not query for waiting tasks when another runner writes, unless a wait or an inbox message
+/// exists.
 fn assert_queries_waits_only_if_they_exist(open: impl Fn() -> Arc<dyn Store>) {
     let counter = Arc::new(WaitQueryCounter {
         below: open(),

@@ -212,9 +212,11 @@ impl Context {
             return self.put_present(&key, &value);
         }
         if args.len() > 1 {
-            return Err(PyTypeError::new_err(
-                "update takes a key and a value, or one mapping, or keywords",
-            ));
+            return Err(PyTypeError::new_err(format!(
+                "update got {} positional and {} named arguments; it takes a key and a value, or one mapping, or keywords",
+                args.len(),
+                kwargs.map_or(0, PyDictMethods::len)
+            )));
         }
         if let Ok(data) = args.get_item(0) {
             self.put_all(&data)?;
@@ -265,9 +267,10 @@ impl Context {
         default: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if default.len() > 1 {
-            return Err(PyTypeError::new_err(
-                "pop takes a key and at most one default",
-            ));
+            return Err(PyTypeError::new_err(format!(
+                "pop got {} defaults; it takes a key and at most one default",
+                default.len()
+            )));
         }
         match self.remove(key)? {
             Some(value) => Ok(value),
@@ -299,6 +302,10 @@ impl Context {
     /// Args:
     ///     key: The key.
     ///     default: The value to set.
+    ///
+    /// Raises:
+    ///     TypeError: The key is missing, and the default has no JSON form.
+    ///     ValueError: The key is missing, and the default holds NaN, an infinity, or itself.
     ///
     /// Since 1.0.
     #[pyo3(signature = (key, default=None))]
@@ -421,7 +428,8 @@ impl Context {
             .map(|json| json.as_str().to_owned()))
     }
 
-    /// Return a key's value as a new object, or `missing`. A change inside the new object does not count as a write.
+    /// Return a key's value as a new object, or `missing` if the key is missing. A change inside the new object does not count
+    /// as a write.
     #[pyo3(name = "_decoded")]
     fn decoded<'py>(&self, key: &str, missing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = missing.py();

@@ -41,7 +41,7 @@ use crate::encoding::encode;
 #[expect(
     clippy::doc_markdown,
     clippy::doc_link_with_quotes,
-    reason = "Python's docstring, in Google's style"
+    reason = "Python's `help` shows this docstring, which is in Google's style"
 )]
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {

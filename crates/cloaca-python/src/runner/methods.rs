@@ -165,8 +165,9 @@ impl Runner {
         self.reads.clone_ref(py)
     }
 
-    /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number
-    /// of deleted executions or of deleted versions of workflows, whichever is larger.
+    /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number of
+    /// deleted executions, including children. A transaction that deletes more versions of workflows than executions counts
+    /// these versions instead.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         self.reads.get().prune(py, older_than_us, limit)
     }
@@ -240,7 +241,7 @@ impl Runner {
 
     /// Records a step that has ended, and returns once it is durable. With a `waker`, returns a token at once, and wakes the
     /// waker when the step is durable or refused.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a step")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the step")]
     fn record_step(
         &self,
         py: Python<'_>,
@@ -334,7 +335,7 @@ impl Runner {
 
     /// Sends a signal with JSON data; returns the signal's number once the signal is durable.
     #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a signal")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the signal")]
     fn send(
         &self,
         py: Python<'_>,
@@ -352,7 +353,7 @@ impl Runner {
 
     /// Approves or rejects an approval; returns the state of the execution once the decision is durable.
     #[pyo3(signature = (execution_id, task, approved, data, by=None, reason=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a decision")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the decision")]
     fn decide(
         &self,
         py: Python<'_>,
@@ -386,7 +387,7 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Cancels an execution. Returns once the cancellation is durable: `true` if the execution was open.
+    /// Cancels an execution; returns whether it was open, once the cancellation is durable.
     fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.guard().check(py)?;
@@ -395,7 +396,7 @@ impl Runner {
         did_cancel(cancelled.unwrap_or_else(|| Err(Error::runner_closed()))).raise(py)
     }
 
-    /// Returns how many tasks run in this process, and how many wait for a worker here.
+    /// Returns how many tasks and callbacks run in this process, and how many wait for one of its workers.
     fn load(&self) -> WorkLoad {
         let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
         WorkLoad {
@@ -447,12 +448,14 @@ impl Runner {
         self.await_events(py, timeout_us.map(Duration::from_micros))
     }
 
-    /// Sets the lowest level of log records that `supervise` returns, as `logging` numbers it. The initial level is 20.
+    /// Sets the lowest level of log records that `supervise` returns, as `logging` numbers it. The initial level is 20. A
+    /// higher level applies only to the records about executions and attempts.
     fn set_log_level(&self, level: i64) {
         self.threshold.set(level);
     }
 
-    /// The waker of the event loop. It is readable when `take_async` or `async_notices` has something to return.
+    /// The waker of the event loop. Its descriptor is readable when `take_async`, `async_notices` or the waker's `completed`
+    /// has something to return.
     #[getter]
     fn loop_waker(&self, py: Python<'_>) -> Py<LoopWaker> {
         self.loop_waker.clone_ref(py)

@@ -212,7 +212,7 @@ impl Runner {
         Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
     }
 
-    /// Waits for events for the supervisor thread.
+    /// Waits for events for the supervisor thread. After the timeout, returns one `SuperviseTimeout`.
     fn await_events<'py>(
         &self,
         py: Python<'py>,

@@ -127,7 +127,7 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
     if !(1..=MAX_ITEMS).contains(&limit) {
         return Err(Problem::invalid(
             "/limit",
-            format!("it must be from 1 to {MAX_ITEMS}"),
+            format!("{limit} is not between 1 and {MAX_ITEMS}"),
         ));
     }
     match (&request.ids, &request.filter) {
@@ -135,7 +135,10 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
             if ids.len() > MAX_ITEMS {
                 return Err(Problem::invalid(
                     "/ids",
-                    format!("at most {MAX_ITEMS} ids are allowed"),
+                    format!(
+                        "{} ids are too many; at most {MAX_ITEMS} are allowed",
+                        ids.len()
+                    ),
                 ));
             }
             let ids = ids.iter().map(|id| parse_execution(id));
@@ -158,7 +161,7 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
         }
         _ => Err(Problem::invalid(
             "/ids",
-            "name the executions with either `ids` or `filter`",
+            "the request has both `ids` and `filter`, or neither; give one of them",
         )),
     }
 }
@@ -183,7 +186,7 @@ fn bulk(call: &Call<'_>) -> Result<Reply, Problem> {
         let refusal = match known.get(id) {
             None => Some(Error::unknown_execution(*id)),
             Some(status) if !action.is_allowed(*status) => {
-                let detail = format!("execution {id} is {status}");
+                let detail = format!("cannot {} execution {id}: it is {status}", action.name());
                 Some(Error::new(ErrorCode::ExecutionState, detail))
             }
             Some(_) => None,

@@ -23,8 +23,11 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/compare", View, "compareExecutions", "Compare two executions", compare)
             .with([
                 Parameter::id("a", "The first execution.").required(),
-                Parameter::text("b", "The second execution, or `last-success`: the last completed execution of the same workflow.")
-                    .required(),
+                Parameter::text(
+                    "b",
+                    "The second execution, or `last-success`: the newest other completed execution of the same workflow.",
+                )
+                .required(),
             ])
             .returns::<Comparison>(200, "Both executions and their differences."),
     ]
@@ -53,9 +56,10 @@ struct TaskDifference {
     a_status: Option<&'static str>,
     /// The state in the second execution; null if its workflow lacks the task.
     b_status: Option<&'static str>,
-    /// The duration in the first execution, in microseconds.
+    /// The duration in the first execution, in microseconds; null if the execution lacks the task, or if the task has not
+    /// started and ended.
     a_duration_us: Option<i64>,
-    /// The duration in the second execution, in microseconds.
+    /// The duration in the second execution, in microseconds; null in the same cases as `a_duration_us`.
     b_duration_us: Option<i64>,
     /// Whether the code of the task's function differs.
     code_changed: bool,
@@ -74,7 +78,7 @@ pub(super) struct Comparison {
     input: Vec<InputDifference>,
     /// The tasks of the first execution in their order, followed by the tasks that only the second execution has.
     tasks: Vec<TaskDifference>,
-    /// The id of the first task whose state or result differs.
+    /// The id of the first task whose state or result differs; null if no task differs.
     first_divergence: Option<String>,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/executions/{id}/resume",
             "resumeExecution",
             "Resume a paused execution",
-            "Its tasks continue where the pause stopped them.",
+            "Tasks that did not start because of the pause can now start.",
             resume,
         )
         .takes::<Change>(),

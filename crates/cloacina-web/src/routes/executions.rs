@@ -14,7 +14,7 @@ use crate::call::{Call, Reply};
 use crate::cursor;
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
-use crate::query::Query;
+use crate::query::{Query, shown};
 use crate::redact::MASK;
 use crate::views::execution::{ChildView, ExecutionSummary, ExecutionView};
 use crate::views::{Page, time};
@@ -93,7 +93,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .with([LIMIT, cursor])
             .returns::<ExecutionPage>(200, "A page of executions."),
         Operation::get("/executions/{id}", View, "getExecution", "Show an execution", show)
-            .about("The entity tag is the revision, which grows with every change, except when a claimed task starts.")
+            .about(
+                "The entity tag is the revision. It grows with every change, except the start of a claimed task and changes of \
+                 map items.",
+            )
             .returns::<ExecutionView>(200, "The execution."),
         Operation::delete("/executions/{id}", Delete, "deleteExecution", "Delete an execution that has ended", delete)
             .about(
@@ -129,8 +132,10 @@ struct ExecutionPage {
 }
 
 fn state(name: &str, value: &str) -> Result<ExecutionStatus, Problem> {
-    let refused = |()| Problem::invalid(name, format!("it must be one of {}", STATES.join(", ")));
-    value.parse().map_err(refused)
+    value.parse().map_err(|()| {
+        let detail = format!("'{}' is not one of {}", shown(value), STATES.join(", "));
+        Problem::invalid(name, detail)
+    })
 }
 
 fn owned(values: impl Iterator<Item = impl Into<String>>) -> Vec<String> {
@@ -173,8 +178,9 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
             "keys whose values are redacted cannot be searched",
         ));
     }
-    if query.get("id").is_some_and(|prefix| !begins_an_id(prefix)) {
-        let detail = "it must be the beginning of an id, which is a UUID";
+    if let Some(prefix) = query.get("id").filter(|prefix| !begins_an_id(prefix)) {
+        let prefix = shown(prefix);
+        let detail = format!("'{prefix}' is not the beginning of an id; an id is a UUID");
         return Err(Problem::invalid("id", detail));
     }
     let parent: Option<ExecutionId> = query.id("parent")?;

@@ -121,8 +121,8 @@ fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
     let text = call.query.get("q").map(str::to_lowercase);
     let task = call.query.get("task");
     let (execution, chunks) = call.inspector.logs(call.execution_id()?)?;
-    // Also searches the masked text that the caller would see. Otherwise, a caller could find out a masked secret letter by
-    // letter.
+    // The masked text, which the caller would see, must match too. Otherwise, a caller could find out a masked secret
+    // letter by letter.
     let redactor = super::tasks::redactor(call, &execution);
     let has_text = |line: &LogLine, text: &str| {
         line.message.to_lowercase().contains(text)

@@ -14,6 +14,7 @@ use crate::call::{Call, Reply};
 use crate::cursor::{IndexedPage, PagePosition};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::views::Page;
 use crate::views::map::{ItemView, MapView};
 
@@ -52,7 +53,7 @@ pub(super) fn operations() -> Vec<Operation> {
             change,
         )
         .about(
-            "The limit counts the items on all runners; null removes the limit. Running items continue, so a lower limit \
+            "The limit applies to all runners together; null removes the limit. Running items continue, so a lower limit \
              takes effect when enough items have ended. The answer is 409 if the map has not started or has ended.",
         )
         .takes::<MapChange>()
@@ -133,18 +134,19 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 fn state(name: &str) -> Result<TaskStatus, Problem> {
     let known = name.parse().ok().filter(|_| STATES.contains(&name));
     known.ok_or_else(|| {
-        let detail = format!("it must be one of {}", STATES.join(", "));
+        let detail = format!("'{}' is not one of {}", shown(name), STATES.join(", "));
         Problem::invalid("status", detail)
     })
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let request: MapChange = call.decode()?;
-    let parallel = request
-        .parallel
-        .ok_or_else(|| Problem::invalid("/parallel", "give the number, or null for no limit"))?;
+    let parallel = request.parallel.ok_or_else(|| {
+        let detail = "the member is missing; give a number, or null for no limit";
+        Problem::invalid("/parallel", detail)
+    })?;
     if parallel == Some(0) {
-        let detail = "it must be at least 1; pause the execution to stop its items";
+        let detail = "the limit must be at least 1, not 0; pause the execution to stop its items";
         return Err(Problem::invalid("/parallel", detail));
     }
     let execution = call.inspector.execution(call.execution_id()?)?;

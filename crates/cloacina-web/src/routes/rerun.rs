@@ -14,6 +14,7 @@ use crate::access::Permission::Start;
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::redact::{MASK, Redactor};
 use crate::views::execution::SubmittedView;
 
@@ -35,7 +36,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The changes of a copy of an earlier execution.
+/// The differences between the new execution and the earlier execution.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RerunRequest {
@@ -56,11 +57,9 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
     let version = match request.version.as_deref() {
         None | Some("original") => RerunVersion::Original,
         Some("latest") => RerunVersion::Latest,
-        Some(_) => {
-            return Err(Problem::invalid(
-                "/version",
-                "it must be original or latest",
-            ));
+        Some(text) => {
+            let detail = format!("'{}' is neither original nor latest", shown(text));
+            return Err(Problem::invalid("/version", detail));
         }
     };
     let input = match request.input.as_deref().map(RawValue::get) {
@@ -156,12 +155,16 @@ impl Keep<'_> {
     /// Returns the earlier value at the path that `$keep` names. A secret must stay under a key that names a secret; otherwise
     /// a caller could read the secret from the new execution.
     fn earlier_value(&self, path: &RawValue, is_redacted: bool) -> Result<String, Problem> {
+        let given = shown(path.get());
+        let missing = || {
+            let detail = format!("$keep names {given}, but the earlier input has no value there");
+            Problem::invalid("/input", detail)
+        };
         let path: Option<String> = serde_json::from_str(path.get()).ok();
-        let missing = || Problem::invalid("/input", "$keep names no value of the earlier input");
         let path = path.ok_or_else(missing)?;
         let value = value_at(self.earlier, &path).ok_or_else(missing)?;
         if !is_redacted && path.split('.').any(|key| self.redactor.is_secret(key)) {
-            let shown: String = path.chars().take(80).collect();
+            let shown = shown(&path);
             let detail = format!(
                 "the value of '{shown}' is secret, and $keep would put it under a key that names no secret"
             );
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_do_not_hide_the_mask_or_keep() {
+    fn escapes_do_not_hide_the_mask_or_dollar_keep() {
         let earlier = r#"{"token":"t","day":"a"}"#;
         for mask in [r"\u2022\u2022\u2022", r"\u2022••", r"•\u2022•"] {
             for edited in [

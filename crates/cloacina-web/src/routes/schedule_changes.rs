@@ -12,11 +12,12 @@ use utoipa::ToSchema;
 
 use super::rerun::kept_input;
 use super::schedule_guard::RevisionGuard;
-use super::start::{input, seconds};
+use super::start::{input, no_time, seconds};
 use crate::access::Permission::{Schedule, Start};
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
 use crate::problem::Problem;
+use crate::query::{no_time_or_span, shown};
 use crate::redact::Redactor;
 use crate::views::schedule::ScheduleView;
 use crate::views::time;
@@ -182,8 +183,13 @@ fn word<T: std::str::FromStr<Err = ()>>(
     text: Option<&str>,
     known: &str,
 ) -> Result<Option<T>, Problem> {
-    let refused = |()| Problem::invalid(pointer, format!("it must be one of {known}"));
-    text.map(|text| text.parse().map_err(refused)).transpose()
+    let parse = |text: &str| {
+        text.parse::<T>().map_err(|()| {
+            let detail = format!("'{}' is not one of {known}", shown(text));
+            Problem::invalid(pointer, detail)
+        })
+    };
+    text.map(parse).transpose()
 }
 
 /// Returns the time in a change, or the stored time if the change omits it.
@@ -195,8 +201,10 @@ fn instant(
     let Some(given) = given else {
         return Ok(stored);
     };
-    let refused = || Problem::invalid(pointer, "it must be a time like 2026-01-31T12:00:00Z");
-    let parse = |text: &String| crate::time::instant(text).ok_or_else(refused);
+    let parse = |text: &String| {
+        let refused = || no_time(pointer, text);
+        crate::time::instant(text).ok_or_else(refused)
+    };
     given.as_ref().map(parse).transpose()
 }
 
@@ -337,8 +345,7 @@ fn backfill(call: &Call<'_>) -> Result<Reply, Problem> {
     let (id, now, guard) = (record.id, call.inspector.now(), RevisionGuard::of(call));
     guard.check(&record).map_err(|error| guard.problem(error))?;
     let parse = |pointer: &str, text: &str| {
-        let refused = || Problem::invalid(pointer, "it must be a time like 2026-01-31T12:00:00Z");
-        crate::time::parse(text, now).ok_or_else(refused)
+        crate::time::parse(text, now).ok_or_else(|| no_time_or_span(pointer, text))
     };
     let from = parse("/from", &request.from)?;
     let to = request.to.as_deref().map(|to| parse("/to", to));

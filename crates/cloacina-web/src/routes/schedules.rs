@@ -16,6 +16,7 @@ use crate::call::{Call, Reply};
 use crate::cursor::{page_by_key, unreadable};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::schedule::{FiringView, RunNow, ScheduleView, TickView};
@@ -158,7 +159,10 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let kind = match call.query.get("kind") {
         None | Some("cron") => ScheduleKind::Cron,
         Some("trigger") => ScheduleKind::Trigger,
-        Some(_) => return Err(Problem::invalid("kind", "it must be cron or trigger")),
+        Some(kind) => {
+            let detail = format!("'{}' is neither cron nor trigger", shown(kind));
+            return Err(Problem::invalid("kind", detail));
+        }
     };
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
     let enabled_only = call.query.flag("enabled")?;

@@ -8,6 +8,7 @@ use crate::access::Permission::{self, Delete, View};
 use crate::call::{Call, Reply};
 use crate::operation::{Answer, Operation, Parameter};
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::views::Page;
 use crate::views::server::{
     ChangesView, DatabaseView, Meta, Pruned, RunnerView, TenantView, backend_of,
@@ -147,10 +148,9 @@ fn prune(call: &Call<'_>) -> Result<Reply, Problem> {
     let now = call.inspector.now();
     let before = crate::time::parse(&request.older_than, now).filter(|before| *before <= now);
     let refused = || {
-        Problem::invalid(
-            "/older_than",
-            "it must be a time in the past, or a span like 30d",
-        )
+        let text = shown(&request.older_than);
+        let detail = format!("'{text}' is neither a time in the past nor a span like 30d");
+        Problem::invalid("/older_than", detail)
     };
     let before: Timestamp = before.ok_or_else(refused)?;
     let deleted = if request.dry_run {

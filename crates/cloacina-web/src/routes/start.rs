@@ -15,6 +15,7 @@ use crate::access::Permission::Start;
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::redact::MASK;
 use crate::views::execution::SubmittedView;
 
@@ -25,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/executions", Start, "submit", "Submit an execution", submit)
             .about(
-                "A program must have stored the workflow in the database. The execution runs when a runner has the workflow. \
+                "A program must have stored the workflow in the database. The execution waits for a runner that has the workflow. \
                  A dry run checks the request and submits nothing.",
             )
             .takes::<NewExecution>()
@@ -70,6 +71,13 @@ pub(super) struct NewExecution {
     dry_run: bool,
 }
 
+/// Returns the problem that a text is not a time.
+pub(super) fn no_time(pointer: &str, text: &str) -> Problem {
+    let text = shown(text);
+    let detail = format!("'{text}' is not a time like 2026-01-31T12:00:00Z");
+    Problem::invalid(pointer, detail)
+}
+
 /// Maximum duration in a request, in seconds: about 30 years.
 const MAX_SECONDS: f64 = 1_000_000_000.0;
 
@@ -81,10 +89,8 @@ pub(super) fn seconds(pointer: &str, seconds: Option<f64>) -> Result<Option<Dura
     let is_valid = (0.0..=MAX_SECONDS).contains(&seconds);
     let span = is_valid.then(|| Duration::from_secs_f64(seconds));
     let refused = || {
-        Problem::invalid(
-            pointer,
-            "it must be a number of seconds from 0 to 1000000000",
-        )
+        let detail = format!("{seconds} is not a number of seconds from 0 to 1000000000");
+        Problem::invalid(pointer, detail)
     };
     span.map(Some).ok_or_else(refused)
 }
@@ -121,7 +127,8 @@ pub(super) fn refuse_mask(pointer: &str, text: &str) -> Result<(), Problem> {
 
 /// Returns the problem that a request contains the mask as a value.
 pub(super) fn masked(pointer: impl Into<String>) -> Problem {
-    Problem::invalid(pointer, format!("'{MASK}' stands for a redacted value"))
+    let detail = format!("it contains '{MASK}', which stands for a redacted value");
+    Problem::invalid(pointer, detail)
 }
 
 /// Returns the labels of a request. Refuses a label whose value is the mask.
@@ -166,9 +173,7 @@ impl NewExecution {
         }
         if let Some(text) = self.start_at {
             let at = crate::time::instant(&text);
-            let refused =
-                || Problem::invalid("/start_at", "it must be a time like 2026-01-31T12:00:00Z");
-            submission = submission.at(at.ok_or_else(refused)?);
+            submission = submission.at(at.ok_or_else(|| no_time("/start_at", &text))?);
         }
         if let Some(delay) = seconds("/delay", self.delay)? {
             submission = submission.delay(delay);

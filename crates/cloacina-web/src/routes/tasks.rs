@@ -9,6 +9,7 @@ use crate::call::{Call, Reply};
 use crate::cursor::{IndexedPage, PagePosition, first_index};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
+use crate::query::shown;
 use crate::redact::Redactor;
 use crate::views::Page;
 use crate::views::execution::{AttemptView, StatesView, TaskView};
@@ -116,7 +117,10 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let first = match call.query.get("after") {
         Some(name) => {
             let ordinal = workflow.ordinal(name);
-            let refused = || Problem::invalid("after", "the workflow has no such task");
+            let refused = || {
+                let detail = format!("the workflow has no task '{}'", shown(name));
+                Problem::invalid("after", detail)
+            };
             ordinal.ok_or_else(refused)? as usize + 1
         }
         None => 0,

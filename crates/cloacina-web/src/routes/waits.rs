@@ -56,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// An open wait of a task.
+/// An open wait of a task, or of a whole execution for a signal that cancels it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Wait)]
 pub(super) struct WaitingView {
@@ -130,7 +130,7 @@ struct SentView {
     id: String,
     /// Whether this request stored the signal.
     created: bool,
-    /// The number of waits that the signal ended at once.
+    /// The number of waits that received the signal immediately.
     woken: usize,
 }
 
@@ -138,7 +138,7 @@ struct SentView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DecisionRequest {
-    /// The data of an approval.
+    /// The data of an approval; ignored in a rejection.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// The reason for the decision.

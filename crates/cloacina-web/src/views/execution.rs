@@ -69,7 +69,7 @@ pub(crate) struct ExecutionSummary {
     priority: i16,
     /// The execution that started this execution, as a child or to run its final tasks; null for other executions.
     parent: Option<String>,
-    /// The revision, which grows with every change, except when a claimed task starts.
+    /// The revision. It grows with every change, except the start of a claimed task and changes of map items.
     revision: i64,
     /// When the execution was submitted.
     #[schema(format = DateTime)]
@@ -173,7 +173,7 @@ impl ExecutionSummary {
 pub(crate) struct ChildView {
     #[serde(flatten)]
     summary: ExecutionSummary,
-    /// The task that started the child.
+    /// The task that started the child; null for the execution of the final tasks.
     task: Option<String>,
     /// A number that distinguishes the children that the task started one after the other, for example in several attempts. The
     /// first has the number 1.
@@ -327,7 +327,7 @@ pub(crate) struct StatesView {
 /// A value and its size. A value that is too large is omitted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Payload {
-    /// The value; null if it is larger than 64 KiB and `full` is not true.
+    /// The value; null if the task has written nothing, or if the value is larger than 64 KiB and `full` is not true.
     #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) value: Option<Box<RawValue>>,
     /// The size of the JSON text, in bytes.

@@ -21,7 +21,7 @@ pub(crate) struct ReasonView {
     until: Option<String>,
     /// The runner that the reason is about.
     runner: Option<String>,
-    /// When a runner that could run the execution was last seen.
+    /// When a runner that could run the execution or the task was last seen; null if none was seen.
     #[schema(format = DateTime)]
     last_seen_at: Option<String>,
     /// The action that removes the reason, if such an action exists.

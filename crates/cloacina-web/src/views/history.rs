@@ -211,7 +211,7 @@ mod tests {
     use super::event_data;
 
     #[test]
-    fn times_of_event_data_are_text_and_the_rest_is_unchanged() {
+    fn event_data_has_its_times_as_text_and_no_hidden_value() {
         let shown = |data: &str, hides| {
             let data = event_data(data.to_owned(), hides).expect("data");
             data.get().to_owned()

@@ -128,10 +128,10 @@ pub(crate) struct Meta {
     pub(crate) read_only: bool,
     /// Whether inputs and results are hidden from everybody.
     pub(crate) payloads_hidden: bool,
-    /// How a page follows changes of the database: `stream` means `GET /stream`. `poll` means `GET /changes?after=` every few
-    /// seconds, for a server where each stream occupies a thread.
+    /// How the page follows changes of the database: `stream` means `GET /stream`. `poll` means `GET /changes?after=` every
+    /// few seconds, for a server where each stream occupies a thread.
     pub(crate) live: &'static str,
-    /// The tenant that the answer is about.
+    /// The tenant that the answer is about; null for the default schema.
     pub(crate) tenant: Option<String>,
 }
 
@@ -149,7 +149,7 @@ pub(crate) struct ChangesView {
 pub(crate) struct Pruned {
     /// The number of deleted executions; in a dry run, the number that would be deleted.
     pub(crate) deleted: usize,
-    /// Whether more executions can be deleted, because the limit was reached.
+    /// Whether more executions may remain, because the limit was reached.
     pub(crate) more: bool,
     /// Whether this was a dry run, which deleted nothing.
     pub(crate) dry_run: bool,

@@ -118,7 +118,7 @@ pub(crate) struct StatsView {
     executions: usize,
     /// The number of these executions in each state.
     states: BTreeMap<String, usize>,
-    /// The durations of the completed executions.
+    /// The durations of the completed executions; null if none has completed.
     duration: Option<DurationsView>,
     /// The share of failed executions among the ended executions, from 0 to 1; null if no execution has ended.
     failure_rate: Option<f64>,
@@ -180,7 +180,10 @@ impl StatsView {
             .iter()
             .filter(|item| item.status.is_terminal())
             .count();
-        #[expect(clippy::cast_precision_loss, reason = "there are at most 200")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "there are at most 200 executions"
+        )]
         let rate = count(ExecutionStatus::Failed) as f64 / ended.max(1) as f64;
         Self {
             executions: items.len(),

@@ -24,7 +24,7 @@ async fn with(server: &Server, method: Method, name: &'static str, value: &str) 
 }
 
 #[tokio::test]
-async fn every_time_in_events_is_rfc_3339_text() {
+async fn start_time_of_an_attempt_is_rfc_3339_text_in_events() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/executions/{}", fixture.failed);
@@ -66,7 +66,7 @@ async fn cursor_of_another_list_is_refused() {
 }
 
 #[tokio::test]
-async fn after_also_applies_to_pages_requested_by_cursor() {
+async fn after_parameter_also_applies_to_pages_requested_by_cursor() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!(

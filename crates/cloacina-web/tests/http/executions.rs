@@ -1,4 +1,4 @@
-//! Tests of the routes that submit, follow, repeat, control, compare and export executions.
+//! Tests of the routes that submit, explain, rerun, control, compare and export executions, and send signals.
 
 use axum::http::{Method, StatusCode, header};
 use cloacina_web::Permission;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::fixture::{Fixture, request};
 
 #[tokio::test]
-async fn execution_is_submitted_followed_and_cancelled() {
+async fn execution_is_submitted_explained_and_cancelled() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let body =
@@ -54,7 +54,7 @@ async fn execution_is_submitted_followed_and_cancelled() {
 }
 
 #[tokio::test]
-async fn invalid_submission_is_refused_with_its_errors() {
+async fn invalid_submission_is_refused_with_the_code_of_its_error() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     for (body, status, code) in [
@@ -85,7 +85,7 @@ async fn invalid_submission_is_refused_with_its_errors() {
 }
 
 #[tokio::test]
-async fn execution_is_repeated_with_an_edited_input() {
+async fn execution_is_rerun_with_an_edited_input() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
@@ -118,7 +118,7 @@ async fn execution_is_repeated_with_an_edited_input() {
 }
 
 #[tokio::test]
-async fn bulk_control_reports_a_result_for_each_execution() {
+async fn bulk_control_counts_changed_and_lists_refused_executions() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41";
@@ -188,7 +188,7 @@ async fn change_with_an_outdated_entity_tag_is_refused() {
 }
 
 #[tokio::test]
-async fn signal_is_sent_once_and_decision_needs_an_open_approval() {
+async fn signal_id_is_idempotent_and_decision_needs_an_open_approval() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let body = r#"{"name":"paid","key":"order-42","data":{"n":1.50},"id":"evt-1"}"#;
@@ -322,7 +322,7 @@ async fn html_export_keeps_digits_key_order_and_nesting() {
         export
             .text
             .find(part)
-            .unwrap_or_else(|| panic!("no {part}"))
+            .unwrap_or_else(|| panic!("the export has no {part}"))
     };
     assert!(at("&quot;z&quot;: 12345678901234567890123") < at("&quot;a&quot;: 1.50"));
     assert!(export.text.contains("[[1.50]]"));
@@ -377,7 +377,7 @@ async fn export_is_a_download_without_secrets() {
 }
 
 #[tokio::test]
-async fn numbers_keep_their_digits() {
+async fn numbers_of_an_input_keep_their_digits() {
     let fixture = Fixture::new().await;
     let path = format!("/api/v1/executions/{}/input", fixture.completed);
     let input = fixture.server().get(&path).await.text;

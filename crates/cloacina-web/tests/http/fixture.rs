@@ -72,7 +72,7 @@ impl Fixture {
             _folder: folder,
             url,
         };
-        runner.shutdown().await.expect("an end");
+        runner.shutdown().await.expect("the runner shuts down");
         fixture
     }
 

@@ -37,7 +37,7 @@ async fn ray_cve_2023_48022_only_a_loopback_server_may_run_without_credentials()
 }
 
 #[tokio::test]
-async fn ray_cve_2026_27482_unsafe_methods_need_a_same_site_request() {
+async fn ray_cve_2026_27482_unsafe_methods_are_refused_across_sites() {
     let fixture = Fixture::new().await;
     let path = format!("/api/v1/schedules/{}", fixture.schedule);
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
@@ -120,7 +120,7 @@ async fn mlflow_cve_2025_14279_unknown_host_is_refused() {
 }
 
 #[tokio::test]
-async fn mlflow_cve_2026_2611_no_origin_gets_a_cors_header() {
+async fn mlflow_cve_2026_2611_no_answer_has_a_cors_header() {
     let fixture = Fixture::new().await;
     for path in [
         "/",
@@ -289,7 +289,7 @@ async fn airflow_cve_2024_45784_no_answer_contains_a_secret() {
                     "{path}: {}",
                     answer.text
                 );
-                // A list does not read inputs, so it cannot know this password. It masks only text that looks like a secret.
+                // A route without an id does not read the input of an execution, so it cannot mask this password.
                 if operation.path.contains("{id}") {
                     assert!(
                         !answer.text.contains("hunter2-long"),
@@ -319,7 +319,7 @@ async fn airflow_3_0_3_meta_does_not_show_environment_or_configuration() {
     let fixture = Fixture::new().await;
     let meta = fixture.server().get("/api/v1/meta").await.json();
     assert!(meta["location"].is_string());
-    // The store leaves the password out of the location. No member shows the environment or a configuration.
+    // The location may be shown, because the store removes the password from it.
     let members: Vec<&String> = meta.as_object().expect("an object").keys().collect();
     assert!(
         members

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::fixture::{Fixture, ids};
 
 #[tokio::test]
-async fn list_is_filtered_and_paged_by_opaque_cursors() {
+async fn list_has_filters_and_cursors_that_are_valid_for_one_filter() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let all = server.get("/api/v1/executions").await.json();

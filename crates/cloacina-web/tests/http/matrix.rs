@@ -19,7 +19,8 @@ const METHODS: &[Method] = &[
     Method::TRACE,
 ];
 
-/// Returns the path of each route, with values for its variable parts, and the operations of that path.
+/// Returns the path of each route, with values for its variable parts, and the operations of that path. Also returns
+/// the path of the page, `/`, without operations.
 fn paths(fixture: &Fixture) -> Vec<(String, Vec<Operation>)> {
     let mut paths: Vec<(String, Vec<Operation>)> = Vec::new();
     for operation in operations() {
@@ -79,7 +80,7 @@ async fn send_every_request(
     assert_eq!(
         fixture.state().await,
         before,
-        "a refused request changed the database"
+        "a request changed the database"
     );
 }
 
@@ -189,7 +190,7 @@ async fn read_only_mode_refuses_every_change() {
 }
 
 #[tokio::test]
-async fn refused_method_lists_the_supported_methods() {
+async fn answer_to_an_unsupported_method_lists_the_supported_ones() {
     let fixture = Fixture::new().await;
     for (path, operations) in paths(&fixture) {
         for method in METHODS {

@@ -1,4 +1,4 @@
-//! Tests of pages of lists, deletion, and the routes for children, steps, statistics and backfills.
+//! Tests of paging and deletion, and of the routes for children, steps, statistics and backfills.
 
 use axum::http::{Method, StatusCode};
 use cloacina_web::Permission;
@@ -37,7 +37,7 @@ async fn both_ways(server: &crate::fixture::Server, path: &str) -> (Vec<Value>, 
 }
 
 #[tokio::test]
-async fn cursors_of_every_list_lead_forward_and_back() {
+async fn pages_on_the_way_back_equal_the_pages_on_the_way_forward() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     for _ in 0..3 {

@@ -157,7 +157,7 @@ async fn change_of_a_schedule_obeys_if_match() {
 }
 
 #[tokio::test]
-async fn trigger_can_be_shown_and_switched_but_not_changed() {
+async fn trigger_can_be_shown_disabled_and_enabled_but_not_changed() {
     let fixture = Fixture::new().await;
     let runner = DefaultRunner::new(&fixture.url).await.expect("a runner");
     let follower = StartAfter::new("other", "etl").name("after other");

@@ -1,4 +1,4 @@
-//! Tests of the server: overview, changes, problems, prefixes, and access to its database.
+//! Tests of the server: the overview, the change marker, entity tags, error answers, path prefixes, and limited access.
 
 use axum::http::{Method, StatusCode, header};
 use cloacina::{DefaultRunner, Timestamp};
@@ -119,7 +119,7 @@ async fn open_execution_is_always_sent_again() {
         .post("/api/v1/executions", r#"{"workflow":"etl"}"#)
         .await;
     let id = new.json()["id"].as_str().expect("an id").to_owned();
-    // The start of a task does not raise the revision, so an equal tag does not mean an equal answer.
+    // A task's start time is written without raising the revision, so an equal tag does not mean an equal answer.
     for path in ["", "/states"] {
         let path = format!("/api/v1/executions/{id}{path}");
         let tag = server.get(&path).await.headers[header::ETAG].clone();

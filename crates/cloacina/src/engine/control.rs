@@ -10,7 +10,7 @@ use crate::types::{
     SkipCause, StepDrop, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// The error of an action that the execution's status does not allow. The action changed nothing.
+/// The error of an action that the execution's state does not allow. The action changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError {
     /// The reason.
@@ -243,7 +243,7 @@ impl Execution {
             _ => {
                 return Err(self.control_error(
                     "has not ended and cannot be retried",
-                    Some("cancel it, or wait for its end"),
+                    Some("wait for its end"),
                 ));
             }
         }

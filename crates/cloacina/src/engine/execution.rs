@@ -88,7 +88,11 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
         ));
     }
     if !(1..i64::MAX).contains(&record.revision) {
-        return refuse(format!("its revision is {}", record.revision));
+        return refuse(format!(
+            "its revision is {}, but a revision must be at least 1 and less than {}",
+            record.revision,
+            i64::MAX
+        ));
     }
     let blamed = record.error.as_ref().and_then(|(task, _)| *task);
     if let Some(task) = blamed.filter(|task| *task as usize >= expected) {
@@ -131,7 +135,9 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
         }
         let most = task.attempt.max(task.uncounted).max(task.rescues);
         if most > MAX_COUNT {
-            return refuse(format!("its task '{id}' counts {most} attempts"));
+            return refuse(format!(
+                "a counter of its task '{id}' is {most}, more than the maximum of {MAX_COUNT}"
+            ));
         }
     }
     Ok(())
@@ -268,8 +274,8 @@ impl Execution {
         self.stored_claims.get(&ordinal).copied()
     }
 
-    /// Claims a ready task for a runner. Returns `None` if the task is not ready or not due, or if the execution is paused or
-    /// has ended.
+    /// Claims a ready task for a runner. Returns `None` if the task is not ready, waits or is not due, or if the
+    /// execution is paused or has ended.
     pub fn claim(
         &mut self,
         ordinal: Ordinal,
@@ -361,7 +367,7 @@ impl Execution {
     }
 
     /// Sets the deadline when a worker starts the first task (semantics D5). Changes nothing if the execution has no
-    /// timeout or already has a deadline.
+    /// timeout or already has a deadline, or if the task does not run under the claim.
     pub fn start(&mut self, ordinal: Ordinal, claim: Claim, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         if let Some(timeout) = self.record.timeout

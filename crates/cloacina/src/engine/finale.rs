@@ -427,8 +427,8 @@ impl Execution {
         undone.filter(is_done).copied().collect()
     }
 
-    /// The idempotency key for the effects of a task, or of an item of a map. All attempts and the compensation of the task get
-    /// the same key. After the compensation has completed, the key changes.
+    /// The idempotency key for the effects of a task or item: the same in all attempts and in the compensation, and a
+    /// new one once the compensation has completed. `None` in a final task, or if `finals` of the workflow is `None`.
     #[must_use]
     pub fn forward_key(&self, task: Ordinal, item: Option<u32>) -> Option<String> {
         let id = &self.definition(task).id;

@@ -34,7 +34,7 @@ impl Execution {
         self.has_open_map(ordinal) && map.is_some_and(|map| map.generation == generation)
     }
 
-    /// How often the list of a map was read, and the map's number of items. `None`: the task has not become ready as a map.
+    /// The generation of a map's list, and the map's number of items. `None`: the task has not become ready as a map.
     #[must_use]
     pub fn task_map(&self, ordinal: Ordinal) -> Option<TaskMap> {
         self.task(ordinal).wait.as_ref()?.map
@@ -338,7 +338,7 @@ impl Execution {
     /// The failure of an item that waits or starts executions. Only whole tasks can do this.
     fn not_in_items(&self, ordinal: Ordinal, item: &ItemRecord, what: &str) -> Failure {
         let text = format!(
-            "item '{}[{}]' stops at '{what}': an item of a map cannot wait, and cannot start other executions; \
+            "item '{}[{}]' failed at call '{what}': an item of a map cannot wait, and cannot start other executions; \
              start a child execution for each element, because the tasks of a child can do both",
             self.definition(ordinal).id,
             item.item

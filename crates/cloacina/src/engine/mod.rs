@@ -7,8 +7,8 @@
 //! and signals (`waiting`), recorded steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the
 //! history of an execution (`history`), and its output (`output`).
 //!
-//! `diagnosis` finds the facts that keep an execution from making progress, and `schedule_diagnosis` finds the facts that keep
-//! a schedule from firing. `runner/explain.rs` turns these facts into sentences.
+//! `diagnosis` finds the facts that explain the state of an execution, and `schedule_diagnosis` finds those of a
+//! schedule or trigger, for example what keeps it from firing. `runner/explain.rs` turns these facts into sentences.
 
 pub mod after;
 mod cause;

@@ -18,7 +18,7 @@ pub fn lookup<'a>(context: &'a Context, path: &str) -> Option<Cow<'a, Json>> {
     Some(Cow::Owned(Json::from_encoder(text)))
 }
 
-/// Returns an error text that names the missing part of a path, and a similar name. The path must not exist in the context.
+/// Returns an error text that names a path that does not exist in the context, and a similar path if there is one.
 #[must_use]
 pub fn missing(context: &Context, path: &str) -> String {
     let (parent, known, part) = match longest_key(context, path) {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn c2_missing_part_is_named_with_the_nearest_name() {
+    fn c2_error_for_a_missing_path_suggests_a_similar_path() {
         let context = context(&[("order", r#"{"total":5}"#)]);
         let cases = [
             (

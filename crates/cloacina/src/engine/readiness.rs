@@ -155,6 +155,9 @@ impl Execution {
 pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str]) -> Skip {
     let names = blockers.join("', '");
     let reason = match cause {
+        SkipCause::Failure if blockers.len() > 1 => {
+            format!("dependencies '{names}' failed or were skipped because of a failure")
+        }
         SkipCause::Failure => {
             format!("dependency '{names}' failed or was skipped because of a failure")
         }

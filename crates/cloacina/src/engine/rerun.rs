@@ -12,7 +12,7 @@ pub(super) struct Rerun {
     /// Whether the task waits again for signals that it has already received.
     pub(super) waits_again: Vec<bool>,
     /// The tasks that start from scratch although the caller did not request it: tasks that a compensation or a final
-    /// task undid, the completed descendants of these tasks, and maps with new lists.
+    /// task undid, the completed descendants of these tasks (without waits and approvals), and maps with new lists.
     pub(super) undone: Vec<Ordinal>,
 }
 

@@ -48,7 +48,8 @@ impl Execution {
             .map(|(_, _, runs)| runs.workflow.as_str())
     }
 
-    /// T5: begins a wait for children after a task's function has exited. The children start in the same transaction.
+    /// T5: begins a wait for children after a task's function has exited. The children start in the same transaction,
+    /// or later if their workflow is not known yet.
     pub(super) fn begin_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         if self.open_runs(ordinal).is_none() {
             return;
@@ -82,8 +83,8 @@ impl Execution {
         }
     }
 
-    /// M1, M6: starts children of a task's function, and retries its earlier children. `ids` returns a fresh id each
-    /// time it is called.
+    /// M1, M6: starts children of a task's function, and retries its earlier children. If the function called `start`,
+    /// it runs again instead. `ids` returns a fresh id each time it is called.
     pub fn start_runs(
         &mut self,
         ordinal: Ordinal,

@@ -98,8 +98,8 @@ pub enum ScheduleReason {
 }
 
 /// Returns the facts about a schedule or trigger: what keeps it from firing, then the error of its last poll, and last
-/// its next tick or poll or the workflow that it follows. For a deleted or disabled one, neither of the last two is
-/// returned.
+/// its next tick or poll or the workflow that it follows. If it is deleted or disabled, returns only what keeps it from
+/// firing.
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,

@@ -38,21 +38,24 @@ impl NewTrigger {
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
         if !(1..=255).contains(&self.name.len()) {
-            return refuse("a trigger's name must have 1 to 255 bytes".to_owned());
+            let bytes = self.name.len();
+            return refuse(format!(
+                "the name of a trigger has {bytes} bytes, but it must have 1 to 255"
+            ));
         }
         match (&self.expression, self.interval, &self.after) {
             (Some(expression), None, None) => drop(Cron::parse(expression, &self.timezone)?),
             (None, Some(interval), None) if interval > 0 => {}
-            (None, Some(_), None) => {
+            (None, Some(interval), None) => {
                 return refuse(format!(
-                    "trigger '{}': poll_interval must be greater than zero",
+                    "trigger '{}': poll_interval must be greater than zero, not {interval} µs",
                     self.name
                 ));
             }
             (None, None, Some(followed)) => after::check(&self.name, followed)?,
             _ => {
                 return refuse(format!(
-                    "trigger '{}' needs a poll interval, a cron expression, or a workflow that it follows",
+                    "trigger '{}' needs exactly one of a poll interval, a cron expression and a workflow that it follows",
                     self.name
                 ));
             }

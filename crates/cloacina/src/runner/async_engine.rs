@@ -34,7 +34,7 @@ impl DefinitionListener for AsyncEngine {
                 self.handle.report(Message::Register {
                     registration,
                     reply: Box::new(move |result| {
-                        // The next submission registers the workflow again, and returns the error to its caller.
+                        // The next submission registers the workflow again. If that fails, its caller gets the error.
                         if let Err(error) = result
                             && error.code != ErrorCode::RunnerClosed
                         {

@@ -110,7 +110,7 @@ impl<T> std::fmt::Debug for ChildRun<T> {
 
 /// Reads the output of the only child of a call.
 pub(super) fn read_one<T: DeserializeOwned>(key: &str, ends: &[Json]) -> Result<T, TaskError> {
-    let missing = || TaskError::abort(format!("the end of '{key}' is not recorded"));
+    let missing = || TaskError::abort(format!("the child of the call '{key}' has no recorded end"));
     task_steps::ended_child(key, ends.first().ok_or_else(missing)?)
 }
 

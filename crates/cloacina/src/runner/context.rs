@@ -51,7 +51,7 @@ impl Context {
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let values = types::Context::from_json(text).map_err(|error| {
             invalid(format!(
-                "not a JSON object that a context can hold: {error}"
+                "the JSON text is not an object that a context can hold: {error}"
             ))
         })?;
         Ok(Self::from_values(Arc::new(values), false))
@@ -146,8 +146,11 @@ impl Context {
     /// Since 1.0.
     pub fn insert<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         if self.contains_key(key) {
-            return Err(invalid(format!("the context already has a key '{key}'"))
-                .with_hint("use `set` to write whether or not the key is present, or `update` to change its value"));
+            return Err(
+                invalid(format!("the context already has a key '{key}'")).with_hint(
+                    "use `update` to change the value, or `set` to write it in either case",
+                ),
+            );
         }
         self.set(key, value)
     }
@@ -197,7 +200,8 @@ impl Context {
         self.values.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// Creates a context with stored values. If `is_task`, the context records later writes for [`delta`](Self::delta).
+    /// Creates a context with stored values. `is_task`: whether the context belongs to a task, so that
+    /// [`delta`](Self::delta) must return all later writes.
     pub(super) fn from_values(values: Arc<types::Context>, is_task: bool) -> Self {
         Self {
             values: Overlay::new(values, is_task),
@@ -208,7 +212,7 @@ impl Context {
         self.values.snapshot()
     }
 
-    /// Returns the writes since the context was created.
+    /// Returns the writes since the context was created. Only the context of a task keeps all of them.
     pub(super) fn delta(&self) -> Delta {
         self.values.delta()
     }
@@ -256,7 +260,9 @@ fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, Error> {
 
 fn encode<T: Serialize>(key: &str, value: &T) -> Result<Json, Error> {
     Json::encode(value).map_err(|JsonError(problem)| {
-        invalid(format!("the value for key '{key}' is not JSON: {problem}"))
+        invalid(format!(
+            "the value for key '{key}' cannot be encoded as JSON: {problem}"
+        ))
     })
 }
 

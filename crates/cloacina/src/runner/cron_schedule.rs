@@ -177,7 +177,7 @@ impl CronScheduleInfo {
         self.record.spec.overlap
     }
 
-    /// The time of the next tick, without jitter; `None` if no tick is left. Since 1.0.
+    /// The time of the next tick, without jitter; `None` if the schedule is disabled or no tick is left. Since 1.0.
     #[must_use]
     pub const fn next_run_at(&self) -> Option<Timestamp> {
         self.record.next_due
@@ -195,7 +195,7 @@ impl CronScheduleInfo {
         self.record.created_at
     }
 
-    /// The time at which the schedule's options last changed. Since 1.0.
+    /// The time at which the schedule's options were last changed, or it was last enabled or disabled. Since 1.0.
     #[must_use]
     pub const fn updated_at(&self) -> Timestamp {
         self.record.updated_at

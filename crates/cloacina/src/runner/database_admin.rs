@@ -249,7 +249,7 @@ impl DatabaseAdmin {
 
     #[expect(
         clippy::unused_self,
-        reason = "the method needs `self` when PostgreSQL is compiled in; without it no value of this type exists"
+        reason = "the method needs `self` when PostgreSQL is compiled in; without PostgreSQL no value of this type exists"
     )]
     fn location(&self) -> String {
         String::new()

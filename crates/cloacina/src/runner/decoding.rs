@@ -1,14 +1,14 @@
 //! Decodes the values that typed tasks and callers receive. Errors name the path of the part that does not fit (semantics
 //! J9).
 
-use serde::de::value::Error as NoOption;
+use serde::de::value::Error as NotAnOption;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
 /// Decodes JSON text. The error names the path of the part that does not fit.
 pub(super) fn decode_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    // The first attempt does not record the path, because this slows the decoder down. If it fails, a second attempt
-    // finds the path.
+    // The first attempt does not record the path, because recording it slows the decoder down. If the attempt fails, a second
+    // attempt finds the path.
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
         Err(plain) => {
@@ -23,8 +23,8 @@ pub(super) fn decode_text<T: DeserializeOwned>(text: &str) -> Result<T, String> 
     }
 }
 
-/// Returns the value that stands for an absent value (J7): `Some(None)` if the type is an `Option`. Other types have no such
-/// value.
+/// Returns the value that a parameter or field of type `T` has when it is absent (J7): `Some(None)` if `T` is an `Option`. For
+/// every other type, returns `None`: the absence is an error.
 pub(super) fn absent<T: DeserializeOwned>() -> Option<T> {
     T::deserialize(Absent).ok()
 }
@@ -33,13 +33,13 @@ pub(super) fn absent<T: DeserializeOwned>() -> Option<T> {
 struct Absent;
 
 impl<'de> Deserializer<'de> for Absent {
-    type Error = NoOption;
+    type Error = NotAnOption;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NoOption> {
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NotAnOption> {
         Err(serde::de::Error::custom("the value is absent"))
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NoOption> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotAnOption> {
         visitor.visit_none()
     }
 

@@ -82,7 +82,7 @@ impl DefaultRunner {
     ///
     /// The new runner has the settings of this runner. The two runners share their workers and connections, and nothing
     /// else. Together with the runners of the other tenants they form a tenant group, whose runners take turns.
-    /// `db_pool_size` is the limit for the whole group. The new runner stops when this runner stops.
+    /// `db_pool_size` limits the connections of the whole group. The new runner stops when this runner stops.
     ///
     /// `database_url`: a URL of the same database with the tenant's credentials; `None` means this runner's URL.
     ///
@@ -374,7 +374,7 @@ impl DefaultRunner {
         self.shutdown_within(self.config().shutdown_timeout).await
     }
 
-    /// Stops as [`shutdown`](Self::shutdown) does, but waits up to `grace` for running tasks. This also stops the
+    /// Stops as [`shutdown`](Self::shutdown) does, but waits up to `grace` for running tasks. Both methods also stop the
     /// runners that this runner started for tenants.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Workflow {
         tasks.map(|task| task.id.as_str())
     }
 
-    /// The ids of the tasks. Each task comes after its dependencies; otherwise the declaration order is kept. Since 1.0.
+    /// The ids of the tasks, each after its dependencies, otherwise in declaration order. Since 1.0.
     pub fn topological_sort(&self) -> impl Iterator<Item = &str> {
         let order = self.inner.graph().order().iter();
         order.map(|task| self.inner.task(*task).id.as_str())
@@ -269,10 +269,11 @@ impl Definitions {
         }
     }
 
-    /// Returns the default of a field that the input of an execution lacks. `value` returns the value of a field that the
-    /// input has.
+    /// Returns the default of a field that the input of an execution lacks. `None` if the field has no default, if the input
+    /// is not valid, or if this process does not declare the type of the workflow's input. `value` returns the value of a
+    /// field that the input has.
     ///
-    /// The input lacks defaults if another program submitted the execution, or if the execution is a child.
+    /// The stored input lacks the defaults if another program submitted the execution, or if the execution is a child.
     pub(super) fn default_of(
         &self,
         workflow: &str,
@@ -294,7 +295,8 @@ impl Definitions {
         self.declared(workflow, |known| known.input)
     }
 
-    /// Calls `read` with a workflow. Returns `None` without a lookup if no workflow of this process declares an input.
+    /// Calls `read` with a workflow of this process; `None` if the process has not defined it. If no workflow of this
+    /// process declares an input, returns `None` without a lookup.
     fn declared<T>(&self, workflow: &str, read: impl FnOnce(&Workflow) -> Option<T>) -> Option<T> {
         if !self.has_inputs.load(Ordering::Acquire) {
             return None;

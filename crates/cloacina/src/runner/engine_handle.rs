@@ -26,7 +26,7 @@ use crate::types::{
     Timestamp, micros,
 };
 
-/// A started runner. If it is dropped without [`stop`](Self::stop), it does not wait for running tasks, which run again.
+/// A started runner. If dropped without [`stop`](Self::stop), it does not wait for running tasks; they run again later.
 pub struct EngineHandle {
     pub(super) store: Arc<dyn Store>,
     channels: RunnerChannels,
@@ -247,7 +247,7 @@ impl EngineHandle {
         &self.channels.queues
     }
 
-    /// Returns the channel that reports when the trigger polls of this runner have ended.
+    /// Returns the object with which workers report the outcomes of this runner's trigger polls.
     pub fn poll_ends(&self) -> PollEnds {
         PollEnds::new(Arc::clone(&self.channels.mailbox))
     }

@@ -79,9 +79,10 @@ impl Reason {
                 format_last(last.as_ref(), now)
             ),
             Self::Dependencies { task, open, more } => dependency_sentence(task, open, *more),
-            Self::MoreTasks { count } => {
-                format!("{count} more tasks wait for dependencies.")
-            }
+            Self::MoreTasks { count } => match count {
+                1 => "1 more task waits for dependencies.".to_owned(),
+                more => format!("{more} more tasks wait for dependencies."),
+            },
             Self::Retry {
                 task,
                 attempt,
@@ -90,7 +91,7 @@ impl Reason {
                 error,
             } => {
                 let after = error.as_ref().map_or_else(String::new, |error| {
-                    format!(", after it failed with {}", format_failure(error))
+                    format!("; the last attempt failed with {}", format_failure(error))
                 });
                 format!(
                     "Task '{task}' waits for its retry: attempt {attempt} of {max_attempts} is due at {}{after}.",
@@ -144,8 +145,7 @@ impl Reason {
             } => {
                 let others = match runners {
                     0 | 1 => String::new(),
-                    2 => " and one more".to_owned(),
-                    more => format!(" and {} more", more - 1),
+                    more => format!(", one of {more} runners that have a handler for the task"),
                 };
                 format!(
                     "Task '{task}' is ready and waits for a free worker of runner {}{others}.{}",
@@ -257,14 +257,14 @@ impl ScheduleReason {
                 "{what} starts workflow '{workflow}', but no program has stored a definition of it in this database: \
                  its ticks are recorded as skipped until a program stores one."
             ),
-            Self::NoRunner => "There is no live runner to fire it.".to_owned(),
+            Self::NoRunner => "There is no live runner to fire the schedule or trigger.".to_owned(),
             Self::Queued { ticks, open } => {
                 let ticks = match ticks {
                     1 => "1 tick waits".to_owned(),
                     more => format!("{more} ticks wait"),
                 };
                 let open = open.map_or_else(
-                    || "an execution of it".to_owned(),
+                    || "an execution of the schedule".to_owned(),
                     |id| format!("execution {id}"),
                 );
                 format!("Because of the schedule's overlap rule, {ticks} for the end of {open}.")
@@ -289,16 +289,19 @@ impl ScheduleReason {
                 )
             }
             Self::PollFailed { error } => {
-                format!("Its function raised an error at the last poll: {error}.")
+                format!("The trigger's function raised an error at the last poll: {error}.")
             }
             Self::Next {
                 what,
                 workflow,
                 at: next,
-            } => format!(
-                "{what} starts workflow '{workflow}' at its next time: {}.",
-                at(*next)
-            ),
+            } => {
+                let when = match what {
+                    Subject::Schedule(_) => "at its next time",
+                    Subject::Trigger(_) => "if it fires at its next poll",
+                };
+                format!("{what} starts workflow '{workflow}' {when}: {}.", at(*next))
+            }
         }
     }
 }

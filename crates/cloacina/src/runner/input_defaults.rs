@@ -16,8 +16,8 @@ const MAX_EXECUTIONS: usize = 8;
 pub(super) struct InputDefaults(Mutex<VecDeque<(ExecutionId, Context)>>);
 
 impl InputDefaults {
-    /// Returns the default of a field of an execution's input. `find` returns all defaults of the execution, or `None` if its
-    /// input is not valid.
+    /// Returns the default of a field of an execution's input; `None` if the field has no default or the input is not valid.
+    /// `find` returns all defaults of the execution, or `None` if its input is not valid.
     pub(super) fn get(
         &self,
         execution: ExecutionId,

@@ -416,11 +416,11 @@ impl Inspector {
     }
 
     pub(super) fn restore(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
-        let waits = |task: &TaskRecord| task.claim().is_some() && task.started_at.is_none();
-        let with_claim = records
+        let is_unstarted = |task: &TaskRecord| task.claim().is_some() && task.started_at.is_none();
+        let with_unstarted = records
             .iter()
-            .filter(|record| record.tasks.iter().any(waits));
-        let ids: FxHashSet<ExecutionId> = with_claim.map(|record| record.id).collect();
+            .filter(|record| record.tasks.iter().any(is_unstarted));
+        let ids: FxHashSet<ExecutionId> = with_unstarted.map(|record| record.id).collect();
         let queues = self.queues.as_ref().filter(|_| !ids.is_empty());
         let starts = queues
             .map(|queues| queues.starts_of(&ids))

@@ -77,8 +77,8 @@ impl Inspector {
         self.submit_with(request, None, audit)
     }
 
-    /// Submits like [`submit`](Self::submit), with a version of the workflow, and records in the history who submitted the
-    /// execution, and why. `None`: the latest stored version.
+    /// Submits like [`submit`](Self::submit), and records in the history who submitted the execution, and why. `version`: the
+    /// version of the workflow; `None` means the latest stored version.
     ///
     /// # Errors
     /// See [`submit`](Self::submit); also `WorkflowNotFound` when the version is not stored.
@@ -133,8 +133,9 @@ impl Inspector {
     /// Submits a new execution like an earlier one. The history of the new execution names the earlier execution.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `WorkflowNotFound`; `WorkflowInputInvalid` for a new input that does not match the schema of
-    /// `input=` in the chosen version; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `WorkflowNotFound`; `WorkflowInvalid` for a workflow that this release cannot run;
+    /// `WorkflowInputInvalid` for a new input that does not match the schema of `input=` in the chosen version;
+    /// `ContextInvalid` for an input that is too large; `Database` or `Connection`.
     pub fn rerun(&self, id: ExecutionId, rerun: Rerun) -> Result<Submitted, Error> {
         let earlier = self.execution(id)?;
         let record = earlier.record();
@@ -251,8 +252,8 @@ impl Inspector {
         Ok(status)
     }
 
-    /// Applies an action like [`control_as`](Self::control_as), but only if the execution has the given revision. The
-    /// transaction that writes the change compares the revision.
+    /// Applies an action like [`control_as`](Self::control_as), but only if the execution has the given revision. Otherwise
+    /// changes nothing, and returns the current revision. The transaction that writes the change compares the revision.
     ///
     /// # Errors
     /// See [`control`](Self::control).
@@ -357,7 +358,7 @@ impl Inspector {
         if versions > MANY_VERSIONS {
             health.advice.push(format!(
                 "{versions} versions of workflows are stored: if a program creates a new version at each start, for example because its \
-                 functions capture a changing value, put that value into the context; unused versions are deleted with `retention`"
+                 functions capture a changing value, put that value into the context; the setting `retention` deletes unused versions"
             ));
         }
         Ok(health)

@@ -50,7 +50,7 @@ pub struct Count {
     pub as_of: Timestamp,
 }
 
-/// The executions that were submitted in a span of time.
+/// Counts of the executions that were submitted in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// The start of the span.
@@ -74,7 +74,7 @@ pub struct FailureGroup {
     pub kind: String,
     /// The message without its numbers and ids: see [`cause_of`].
     pub cause: String,
-    /// The message of the newest failure, cut to 300 characters.
+    /// The message of the newest of these executions, cut to 300 characters.
     pub message: String,
     /// The number of executions in the group.
     pub count: usize,
@@ -155,7 +155,7 @@ impl Inspector {
     }
 
     /// Groups the newest 1,000 failed executions by their causes: workflow, task, error type, and the message without numbers
-    /// and ids. The group with the newest failure comes first. Children are left out.
+    /// and ids. The group with the newest execution comes first. Children are left out.
     ///
     /// `since`: executions that were submitted before this time are left out.
     ///

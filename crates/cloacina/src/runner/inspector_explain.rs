@@ -63,8 +63,8 @@ impl Inspector {
     }
 
     /// Returns at most `limit` executions that have due tasks or maps with due items. Reads the first `per_queue` due tasks
-    /// of each queue and the first `per_queue` such maps. Therefore, executions of a workflow that no runner knows are found
-    /// even if many other executions are open.
+    /// of each queue and the first `per_queue` such maps. Because each queue has its own limit, executions of a workflow that no
+    /// runner knows are found even if many other executions are open.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

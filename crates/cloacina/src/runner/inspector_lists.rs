@@ -83,8 +83,8 @@ fn storable(texts: &[String]) -> Vec<String> {
 }
 
 impl Inspector {
-    /// Lists executions, newest first, page by page. Reads only the rows and labels of executions: no tasks, no inputs,
-    /// and only the beginning of each error.
+    /// Lists executions, newest first, page by page. The page contains only the rows and labels of executions: no tasks, no
+    /// inputs, and only the beginning of each error.
     ///
     /// # Errors
     /// `Configuration` for an `id_prefix` that is not the beginning of an id; `Database` or `Connection`.
@@ -275,7 +275,7 @@ mod tests {
     use crate::types::ExecutionStatus::{Completed, Failed, Running};
 
     #[test]
-    fn a_prefix_is_a_range_of_ids() {
+    fn prefix_matches_a_range_of_ids() {
         let (low, high) = range_of("0195f1c2-7d").unwrap();
         assert_eq!(low.to_string(), "0195f1c2-7cff-ffff-ffff-ffffffffffff");
         assert_eq!(high.to_string(), "0195f1c2-7e00-0000-0000-000000000000");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_failed_executions_have_an_error() {
+    fn error_filter_allows_only_failed_executions() {
         let filter = ListFilter {
             error: Some("refused".to_owned()),
             ..ListFilter::default()
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_of_one_name_are_alternatives() {
+    fn values_of_one_name_are_grouped_without_duplicates() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let pairs = [
             pair("a", "1"),

@@ -309,8 +309,9 @@ impl Inspector {
     pub fn set_map(&self, id: ExecutionId, task: &str, parallel: Option<u32>) -> Result<(), Error> {
         let (_, ordinal) = self.map_task(id, task)?;
         if parallel == Some(0) {
-            let text = "parallel must be at least 1; pause the execution to stop its items";
-            return Err(Error::new(ErrorCode::TaskInvalid, text));
+            let text = format!("the limit `parallel` of map '{task}' must be at least 1, not 0");
+            return Err(Error::new(ErrorCode::TaskInvalid, text)
+                .with_hint("pause the execution so that no further item starts"));
         }
         if self.store.set_map(id, ordinal, parallel)? {
             self.notify_runners();

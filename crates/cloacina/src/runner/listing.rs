@@ -35,7 +35,8 @@ pub struct ListFilter {
     pub id_prefix: Option<String>,
     /// Executions whose error contains this text in its type or its message. The comparison ignores case.
     pub error: Option<String>,
-    /// Replaces the secrets in error messages. The condition `error` then searches the replaced messages.
+    /// The function that masks secrets in error messages, if the caller shows masked messages. The condition `error` then
+    /// searches the masked messages.
     pub masking: Option<Masking>,
     /// Executions whose input has these values. Each entry is a path and a value. The path is the keys that lead to the
     /// value, joined by dots. The value is JSON, or the text of a string. Numbers are compared as text.

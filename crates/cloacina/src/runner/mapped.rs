@@ -132,7 +132,7 @@ fn element(
                     "several parameters that could receive the element: {}",
                     names.join(", ")
                 ),
-                format!("say which: over = {{ {} = \"{list}\" }}", first.name),
+                format!("name one of them: over = {{ {} = \"{list}\" }}", first.name),
             )
         }
     };

@@ -1,5 +1,5 @@
-//! Resolves the parameters of typed tasks when a workflow is defined (semantics J1). Each parameter is the result of a task,
-//! a field of the input, or a key of the context.
+//! Resolves the parameters of typed tasks when a workflow is defined (semantics J1). Each parameter receives the result of a
+//! task, a field of the input, or the value of a key of the context.
 //!
 //! See docs/explanation/decisions/073-typed-rust-tasks.md
 

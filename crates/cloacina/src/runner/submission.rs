@@ -107,10 +107,14 @@ impl Submission {
         if let Some(key) = &self.key {
             let length = key.chars().count();
             if !(1..=MAX_KEY).contains(&length) {
-                return refuse(format!("a key has 1 to {MAX_KEY} characters, not {length}"));
+                return refuse(format!(
+                    "the key must have 1 to {MAX_KEY} characters, but has {length}"
+                ));
             }
             if key.contains('\0') {
-                return refuse("a key cannot contain a NUL character".to_owned());
+                return refuse(
+                    "the key contains a NUL character, which cannot be stored".to_owned(),
+                );
             }
         }
         if self.timeout == Some(Duration::ZERO) {

@@ -55,7 +55,7 @@ impl EngineHandle {
         let states = match self.store.statuses(&read.ids) {
             Ok(states) => states,
             Err(error) => {
-                tracing::debug!(%error, "cannot read the execution now");
+                tracing::debug!(%error, "cannot read whether an execution has ended; the coordinator reads it later");
                 // The coordinator reads the execution when the database answers again. It needs this message, because it
                 // otherwise reads only after changes, and the execution may already have ended.
                 self.report(Message::Watch);

@@ -113,8 +113,8 @@ impl ParameterName {
 pub(super) enum Source<'a> {
     /// The definition lists the parameter.
     Resolved(&'a Parameter),
-    /// The definition lists no parameters of the task, for example of an external task. The name is then a key of the
-    /// context.
+    /// The handle is detached, the task is external, or the definition lists no parameters of the task. The name is then a
+    /// key of the context.
     Named,
     /// The definition lists parameters of the task, but not this one. This parameter then receives its default.
     Default,
@@ -222,7 +222,7 @@ impl TaskHandle {
     ///
     /// A step is identified by its key, so the code can change between attempts. If one attempt uses a key again, the step is
     /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing.
-    /// [`step_with_retry`](Self::step_with_retry) calls the function again before the step fails.
+    /// [`step_with_retry`](Self::step_with_retry) retries the function before the step fails.
     ///
     /// # Errors
     /// - The error of the function.
@@ -268,9 +268,9 @@ impl TaskHandle {
         async move { steps.run(key, function).await }
     }
 
-    /// Runs a step like [`step`](Self::step). If the function fails and `policy` retries the failure, calls the function
-    /// again within the same attempt of the task. Failed calls are not recorded, and do not count as attempts of the task. If
-    /// no call succeeds, the task's retry policy decides what happens.
+    /// Runs a step like [`step`](Self::step), but calls the function again, within the same attempt of the task, if it fails
+    /// and `policy` retries the failure. Failed calls are not recorded, and do not count as attempts of the task. If no call
+    /// succeeds, the task's retry policy decides what happens.
     ///
     /// The task occupies its worker during the delays between the calls, and its timeout includes these delays. If the
     /// function returns [`TaskError::abort`] or [`TaskError::snooze`], the step ends immediately. [`TaskError::retry_after`]
@@ -403,7 +403,7 @@ impl TaskHandle {
         self.execution
     }
 
-    /// The index of the element that the function received; `None` if the task does not run over a list. Since 1.0.
+    /// The index of this item in its map; `None` if the task is not a map. Since 1.0.
     #[must_use]
     pub const fn index(&self) -> Option<u32> {
         self.index

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn d2_snooze_and_retry_after_are_not_failures() {
+    fn d2_snooze_retry_after_and_abort_decide_the_outcome() {
         let second = Duration::from_secs(1);
         assert_eq!(
             TaskError::snooze(second).into_outcome(),

@@ -55,8 +55,9 @@ impl TaskHandle {
         ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_one)
     }
 
-    /// Runs a child for each input, at most `parallel` at a time, and returns their outputs in the order of the inputs. If
-    /// one child fails, the other children continue. Otherwise it works like [`run`](Self::run).
+    /// Runs a child for each input, at most `parallel` at a time (`None`: no limit), and returns their outputs in the
+    /// order of the inputs. If one child fails, the other children continue. In all other respects it works like
+    /// [`run`](Self::run).
     ///
     /// # Errors
     /// The errors of [`run`](Self::run). If several children failed, returns the error of the first of them, in the order of

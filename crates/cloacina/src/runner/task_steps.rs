@@ -109,7 +109,7 @@ impl AttemptSteps {
         let Some(attempt) = &self.attempt else {
             return Ok(Json::from_encoder("null"));
         };
-        attempt.check_whole(&key)?;
+        attempt.check_not_item(&key)?;
         self.load(attempt).await?;
         let call = match kind {
             ParkKind::Sleep => StepCall::Sleep,
@@ -148,7 +148,7 @@ impl AttemptSteps {
     /// Returns an error if the task is an item of a map.
     pub(super) fn start(&self, start: RootStart) -> Result<(), TaskError> {
         if let Some(attempt) = &self.attempt {
-            attempt.check_whole(&start.key)?;
+            attempt.check_not_item(&start.key)?;
         }
         self.starts.lock().push(start);
         Ok(())
@@ -162,11 +162,11 @@ impl AttemptSteps {
     ) -> Result<Vec<Json>, TaskError> {
         let Some(attempt) = &self.attempt else {
             return Err(invalid(format!(
-                "'{key}' runs workflow '{}', which needs a runner",
+                "'{key}' cannot run workflow '{}' as a child without a runner",
                 call.workflow
             )));
         };
-        attempt.check_whole(&key)?;
+        attempt.check_not_item(&key)?;
         self.load(attempt).await?;
         let count = u32::try_from(call.inputs.len()).unwrap_or(u32::MAX);
         let missing = if call.is_many {
@@ -226,8 +226,8 @@ impl AttemptSteps {
         }))
     }
 
-    /// T5: returns the outcome of the attempt. It is a failure if the function had to exit for a sleep or a wait, but did not
-    /// pass on the error.
+    /// Returns the outcome of the attempt, with the executions to start (T10). It is a failure if the function had to
+    /// exit for a sleep, a wait or children, but did not pass on the error (T5).
     pub(super) fn checked(&self, outcome: Outcome) -> Outcome {
         let parked = self.parked.lock().take();
         let starts = std::mem::take(&mut *self.starts.lock());
@@ -274,12 +274,12 @@ impl AttemptSteps {
 impl Attempt {
     /// Refuses calls that an item of a map cannot make. An item has no row that can store a wait, and its end does not
     /// complete the task.
-    fn check_whole(&self, key: &str) -> Result<(), TaskError> {
+    fn check_not_item(&self, key: &str) -> Result<(), TaskError> {
         let Some(item) = self.claim.item else {
             return Ok(());
         };
         let text = format!(
-            "item '{}[{item}]' stops at '{key}': an item of a map cannot wait, and cannot start other executions; \
+            "item '{}[{item}]' failed at call '{key}': an item of a map cannot wait, and cannot start other executions; \
              start a child execution for each element, because the tasks of a child can do both",
             self.task_id
         );
@@ -319,8 +319,8 @@ impl Attempt {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel();
-        // The send fails if the attempt was aborted in the meantime.
         self.port
+            // `sender.send` fails if the attempt was aborted before the answer. The answer is then dropped.
             .send(message(Box::new(move |answer| drop(sender.send(answer)))));
         receiver
             .await
@@ -415,7 +415,9 @@ pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<
 /// # Errors
 /// Returns an error if the input is not a JSON object.
 pub(super) fn input_of<T: Serialize + ?Sized>(key: &str, input: &T) -> Result<Json, TaskError> {
-    let input = encode(key, input)?;
+    let input = Json::encode(input).map_err(|JsonError(problem)| {
+        invalid(format!("the input of '{key}' is not JSON: {problem}"))
+    })?;
     if input.shape() != JsonShape::Object {
         return Err(invalid(format!(
             "the input of '{key}' must be a JSON object, not a JSON {}",
@@ -458,7 +460,7 @@ fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Json, TaskError
 fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, TaskError> {
     value.decode().map_err(|JsonError(problem)| {
         invalid(format!(
-            "the recorded result of step '{key}', a JSON {}, is not a {}: {problem}",
+            "the recorded result of '{key}', a JSON {}, is not a {}: {problem}",
             value.shape().name(),
             std::any::type_name::<T>()
         ))

@@ -28,8 +28,8 @@ impl EngineHandle {
     /// allowed to create it, the schema is created.
     ///
     /// The new runner has the settings of this runner. The runners of a tenant group share their worker threads, their event
-    /// loop and their connections, and nothing else. The workers serve the runners in turn, and `db_pool_size` is the limit for
-    /// the whole group.
+    /// loop and their connections, and nothing else. The workers serve the runners in turn, and the whole
+    /// group uses at most `db_pool_size` connections.
     /// The new runner stops when this runner stops.
     ///
     /// `database_url`: a URL of the same database with the tenant's credentials; `None` means this runner's URL. `host`:
@@ -37,7 +37,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// `Configuration` for an invalid schema name, a URL of another database, a call on a tenant's runner, or a runner on
-    /// SQLite; the errors of [`open`](Self::open).
+    /// SQLite; `RunnerClosed`; the errors of [`open`](Self::open).
     #[cfg(feature = "postgres")]
     pub fn open_tenant(
         &self,
@@ -144,8 +144,9 @@ fn tenant_options(
         DatabaseUrl::Sqlite(_) => {
             return Err(Error::new(
                 ErrorCode::Configuration,
-                "a tenant's database_url must be a postgresql:// URL",
-            ));
+                "the database_url of a tenant is a sqlite:// URL",
+            )
+            .with_hint("pass a postgresql:// URL of this runner's database"));
         }
     };
     let mut options = PostgresOptions::from_url(&url)?;

@@ -86,7 +86,7 @@ impl Signal {
     }
 }
 
-/// An open wait of a task.
+/// An open wait of a task, or of an execution for a signal that cancels it.
 ///
 /// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,8 @@ pub struct WaitFilter {
     pub execution: Option<ExecutionId>,
     /// Lists only waits of this kind; `None` means signals and approvals.
     pub kind: Option<WaitKind>,
-    /// The cursor at which this page begins: the [`WaitPage::next`] or [`WaitPage::prev`] of another page.
+    /// The cursor of the page to return: the [`WaitPage::next`] or [`WaitPage::prev`] of another page. `None`: the
+    /// first page.
     pub cursor: Option<String>,
     /// Maximum number of waits; 0 means 50.
     pub limit: usize,
@@ -201,7 +202,7 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
     let name = &signal.name;
     if signal.key.is_some() && signal.to.is_some() {
         return invalid(format!(
-            "cannot send signal '{name}': it has both a key and an execution; give one of them"
+            "cannot send signal '{name}': it has both a key and an execution; give only one of them"
         ));
     }
     for (what, text) in [
@@ -210,12 +211,14 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
         ("sender", &signal.sender),
     ] {
         let Some(text) = text else { continue };
-        if text.len() > MAX_SIGNAL_KEY || text.contains('\0') {
-            return invalid(format!(
-                "cannot send signal '{name}': its {what} has {} bytes; it can have at most {MAX_SIGNAL_KEY} bytes and no NUL",
-                text.len()
-            ));
-        }
+        let problem = if text.contains('\0') {
+            "contains a NUL character".to_owned()
+        } else if text.len() > MAX_SIGNAL_KEY {
+            format!("has {} bytes, more than {MAX_SIGNAL_KEY}", text.len())
+        } else {
+            continue;
+        };
+        return invalid(format!("cannot send signal '{name}': its {what} {problem}"));
     }
     let size = signal.data.as_str().len();
     if size > MAX_SIGNAL_DATA {
@@ -225,7 +228,7 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
                 "cannot send signal '{name}': its data takes {size} bytes, more than {MAX_SIGNAL_DATA}"
             ),
         )
-        .with_hint("store large data outside and send a reference to it"));
+        .with_hint("store large data in a file or a table, and send a reference to it"));
     }
     Ok(())
 }
@@ -264,7 +267,7 @@ impl Control {
 }
 
 impl Inspector {
-    /// Sends signals without a runner, and returns their numbers once they are durable.
+    /// Sends signals without a runner, and returns their sequence numbers once they are durable.
     ///
     /// # Errors
     /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`.
@@ -359,7 +362,7 @@ impl Inspector {
 }
 
 impl EngineHandle {
-    /// Sends signals and returns their numbers once they are durable.
+    /// Sends signals and returns their sequence numbers once they are durable.
     ///
     /// # Errors
     /// The errors of [`Inspector::send`]; `RunnerClosed`.
@@ -382,8 +385,8 @@ impl EngineHandle {
 }
 
 impl DefaultRunner {
-    /// Sends a signal to all tasks that wait for its name and key, now or later. Returns the number of the signal once it is
-    /// durable.
+    /// Sends a signal to all tasks that wait for its name and key, now or later. Returns the signal's sequence number
+    /// once the signal is durable.
     ///
     /// # Errors
     /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`; `RunnerClosed`.

@@ -250,8 +250,8 @@ impl WorkflowHandle {
         self.retry_with(None).await
     }
 
-    /// Retries like [`retry`](Self::retry). In addition, the task `task` and all tasks that depend on it run again, even if
-    /// they completed.
+    /// Retries like [`retry`](Self::retry), and also reruns `task` and all tasks that depend on it, even if they
+    /// completed.
     ///
     /// # Errors
     /// The errors of [`pause`](Self::pause); `WorkflowInvalid` for an unknown task.

@@ -82,7 +82,7 @@ pub struct Callback {
     pub execution: ExecutionId,
     /// The text of the error if the task failed, otherwise `None`.
     pub error: Option<String>,
-    /// The context after the task has completed, or before the task if it failed.
+    /// The context after the task if it completed, or before the task if it failed.
     pub context: Arc<Context>,
     /// A guard that is open until the callback has returned. Until then, callers that wait for the end of the execution are
     /// not answered.

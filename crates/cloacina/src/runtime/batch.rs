@@ -187,8 +187,8 @@ pub(super) struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// Returns the change of an execution, or adds an empty change. This must be called before the decision modifies
-    /// `execution`.
+    /// Returns the pending change of an execution. If there is none, adds an empty one. This must be called before the
+    /// decision modifies `execution`.
     pub(super) fn change(&mut self, execution: &Execution) -> &mut PendingChange {
         let record = execution.record();
         self.executions

@@ -25,7 +25,8 @@ pub(super) struct Capacity {
     check_starts_at: Option<Monotonic>,
     /// Whether claims are stopped.
     is_paused: bool,
-    /// The time until which the runner claims and fires nothing, because its owner has not started it yet.
+    /// The time until which the runner claims no tasks and fires no schedules, because its owner has not started it
+    /// yet.
     held_until: Option<Monotonic>,
 }
 
@@ -115,8 +116,8 @@ impl Capacity {
         self.prefetch.iter().all(Prefetch::is_sole)
     }
 
-    /// Notes whether this runner is the sole runner. If peers could run claimed tasks sooner, returns messages that
-    /// return these claims.
+    /// Notes whether this runner is the sole runner. Takes the tasks that peers could run sooner from the queues, and
+    /// returns the messages that release their claims.
     pub(super) fn rebalance(&mut self, sole: bool, monotonic: Monotonic) -> Vec<Message> {
         let mut returned = Vec::new();
         for executor in Executor::ALL {
@@ -267,7 +268,8 @@ impl Capacity {
     }
 }
 
-/// Creates the message that returns a claim to the database. The claimed task did not run to its end in this process.
+/// Creates the message that returns a claim to the database. Used for a task that this process did not run
+/// to its end.
 pub(super) fn release_message(
     execution: ExecutionId,
     task: Ordinal,

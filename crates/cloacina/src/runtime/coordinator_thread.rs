@@ -91,7 +91,7 @@ impl CoordinatorThread {
 
 impl SharedCoordinator {
     /// Sends a message to the coordinator. If no other thread is running a step and the database takes writes, the calling
-    /// thread runs the step inline.
+    /// thread runs the step inline. On the virtual clock of a test, only the coordinator's thread runs steps.
     ///
     /// Call this only from a thread that would otherwise wait for the effect of the message. Because the step may block in a
     /// commit, the thread must not hold a lock or the interpreter lock, must not be the thread that handles signals, and must
@@ -136,7 +136,7 @@ impl SharedCoordinator {
         self.channels.mailbox.end_step(&next);
     }
 
-    /// Answers all callers that are still waiting after the last step.
+    /// Answers all callers that are still waiting after the last step, and closes the work queues.
     fn end(&self) {
         let channels = &self.channels;
         let error = if self.failed.load(Ordering::Acquire) {

@@ -484,8 +484,8 @@ fn notify_runners(store: &dyn Store) {
     }
 }
 
-/// Sends signals, and returns their numbers once the signals are durable. Notifies live runners. The calling program needs no
-/// task functions for this (L16).
+/// Sends signals, and returns their sequence numbers once they are durable. Notifies live runners. The calling program
+/// needs no task functions for this (L16).
 ///
 /// # Errors
 /// Returns an error if the database fails or does not answer.

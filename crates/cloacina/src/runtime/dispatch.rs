@@ -162,8 +162,8 @@ impl Step {
     }
 
     /// Takes over the claims of an execution that belong to this runner according to the database, but that this process does
-    /// not hold. Skips a claim if a message that ends its attempt has not been decided yet. A runner that is stopping returns
-    /// the claims instead.
+    /// not hold. Skips a claim if a message that ends its attempt has not been decided yet. Returns the
+    /// claims instead if the runner is stopping or has no handler for the task.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;

@@ -73,7 +73,8 @@ impl Maps {
         self.is_stale || self.due.is_some_and(|due| due <= now)
     }
 
-    /// Notes whether the next claim leaves out executors that currently have no room. Their items are claimed later.
+    /// Notes whether the next claim leaves out executors that currently have no room. Items for these executors are claimed
+    /// later.
     pub(super) const fn set_partial(&mut self, is_partial: bool) {
         self.is_partial = is_partial;
     }
@@ -152,8 +153,8 @@ impl Maps {
     /// same claim as an item of the current generation.
     pub(super) fn held(&self, key: MapKey, claim: Claim) -> Option<&ItemRecord> {
         let (generation, item) = self.held.get(&(key.0, key.1, claim.item?))?;
-        let is_present = self.rows.get(&key)?.generation == *generation;
-        (is_present && item.claim() == Some(claim)).then_some(item)
+        let is_current = self.rows.get(&key)?.generation == *generation;
+        (is_current && item.claim() == Some(claim)).then_some(item)
     }
 
     /// Drops an item whose end is durable, or whose claim was lost.

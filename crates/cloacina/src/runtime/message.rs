@@ -379,7 +379,7 @@ pub(super) const TURN_BYTES: usize = 32 << 20;
 /// arrive during a commit must wait for its end.
 pub(super) const TURN_MESSAGES: usize = 512;
 
-/// The number of messages at the start of a list that fit into one turn.
+/// The number of messages at the start of a list that fit into one turn; at least 1, unless the list is empty.
 pub(super) fn fitting(messages: &[Message]) -> usize {
     let mut bytes = 0;
     let mut fits = |message: &Message| {

@@ -139,7 +139,7 @@ mod tests {
             let pause = id_of(source, 5, (0, 0), Note::Pause);
             let resume = id_of(source, 5, (1, 1), Note::Resume);
             let later = id_of(source, 6, (0, 0), Note::Pause);
-            assert!(pause < resume && resume < later, "{source}");
+            assert!(pause < resume && resume < later, "source {source}");
         }
     }
 

@@ -36,6 +36,7 @@ const LONG_SHARE: f64 = 0.2;
 pub(super) struct Prefetch {
     slots: usize,
     in_flight: usize,
+    /// The moving average of the run times, in microseconds.
     average_run: f64,
     /// The run time of the oldest running attempt, in microseconds, while peers are live. It shrinks the window until the
     /// attempt ends.
@@ -114,7 +115,7 @@ impl Prefetch {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "small positive numbers"
+        reason = "the numbers are small and positive"
     )]
     fn window(&self) -> usize {
         let largest = if self.is_sole {
@@ -163,7 +164,10 @@ impl Prefetch {
 
     /// Adds the memory of a claimed task to the moving average. A size above the average gets more weight, so that the window
     /// shrinks before it is full of large executions.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the average is only an estimate"
+    )]
     pub(super) fn note_size(&mut self, bytes: usize) {
         let bytes = (bytes as f64).max(1_024.0);
         let weight = if bytes > self.average_bytes {

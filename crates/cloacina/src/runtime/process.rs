@@ -28,7 +28,7 @@ static PID: AtomicI64 = AtomicI64::new(0);
 /// The cached start time of the process with the id `PID`.
 static STARTED: AtomicI64 = AtomicI64::new(0);
 
-/// The id and start time of this process.
+/// The id and start time of this process. The start time is 0 if it is unknown.
 pub fn current() -> (i64, i64) {
     let pid = i64::from(std::process::id());
     if PID.load(Ordering::Acquire) != pid {

@@ -73,8 +73,8 @@ impl ProgressBuffer {
         )
     }
 
-    /// Puts back items that were taken but not written. Log lines are put before the lines that were added since, and a newer
-    /// report of progress stays.
+    /// Puts back progress and log lines that were taken but not written. Log lines are put before the lines that were added
+    /// since. A progress report is dropped if a newer report of the task was added since.
     pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
         let mut buffered = self.buffered.lock();
         for earlier in progress {

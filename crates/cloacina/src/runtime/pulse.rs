@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeat_restarts_the_threshold() {
+    fn heartbeat_resets_the_time_of_silence() {
         let pulse = Pulse::default();
         pulse.beat();
         let silence = |seconds| pulse.silence(START, 3 * SECOND, START + seconds * SECOND);

@@ -31,9 +31,9 @@ const MAX_READ_AHEAD: usize = 128;
 pub struct ReadAhead {
     /// The execution that a caller requests, followed by executions that were submitted after it.
     pub ids: Vec<ExecutionId>,
-    /// The value of the eviction counter before the read. If the counter has changed by the end of the read, the
+    /// The value of [`RememberedEnds::forget_calls`] before the read. If the value has changed by the end of the read, the
     /// results are not remembered.
-    evictions: u64,
+    forget_calls: u64,
 }
 
 /// An ended execution that is remembered.
@@ -52,8 +52,8 @@ pub(super) struct RememberedEnds {
     bytes: usize,
     /// The remembered executions, in the order in which they were added.
     order: VecDeque<ExecutionId>,
-    /// The eviction counter: the number of calls of `forget`.
-    evictions: u64,
+    /// The number of calls of [`forget`](Self::forget).
+    forget_calls: u64,
     /// Executions that were submitted through this runner and may end in another process. Executions whose ends are
     /// remembered or were requested are left out.
     open: BTreeSet<ExecutionId>,
@@ -99,13 +99,13 @@ impl RememberedEnds {
         let following = self.open.range(behind).take(self.read_ahead).copied();
         ReadAhead {
             ids: std::iter::once(execution).chain(following).collect(),
-            evictions: self.evictions,
+            forget_calls: self.forget_calls,
         }
     }
 
     /// Remembers the ended executions that a read has returned.
     pub(super) fn note_read(&mut self, read: &ReadAhead, ended: &[Ended]) {
-        if self.evictions != read.evictions {
+        if self.forget_calls != read.forget_calls {
             return;
         }
         for ended in ended {
@@ -141,7 +141,7 @@ impl RememberedEnds {
     /// Forgets the end of an execution that is retried. With `None`, forgets all ends, because other processes may have
     /// retried executions.
     pub(super) fn forget(&mut self, execution: Option<ExecutionId>) {
-        self.evictions += 1;
+        self.forget_calls += 1;
         if let Some(execution) = execution {
             self.drop_end(execution);
         } else {

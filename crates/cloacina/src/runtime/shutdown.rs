@@ -92,13 +92,13 @@ impl Shutdown {
 fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
     if is_given_up {
         tracing::warn!(
-            "shut down without the database; another runner rescues the open tasks when the lease ends"
+            "the runner has stopped before the database stored its last writes; another runner rescues the open tasks when this runner's lease ends"
         );
         return;
     }
     duties.triggers.duty.return_leases(step);
     if let Err(error) = remove_row(step, duties) {
-        tracing::warn!(%error, "cannot remove the runner's row; peers remove it when its lease ends");
+        tracing::warn!(%error, "cannot remove the runner's row; peers remove it when the runner's lease ends");
     }
 }
 

@@ -289,10 +289,11 @@ impl Step {
         self.ledger.insert(execution);
     }
 
+    /// Ignores an execution that cannot be read, or whose changes the database refuses. Logs this once.
     pub(super) fn set_unreadable(&mut self, id: ExecutionId, reason: &str) {
         self.ledger.remove(id);
         if self.ledger.note_unreadable(id) {
-            tracing::error!(execution_id = %id, "cannot read execution {id}; it is ignored: {reason}");
+            tracing::error!(execution_id = %id, "cannot process execution {id}; it is ignored: {reason}");
         }
     }
 

@@ -11,7 +11,8 @@ use super::remembered_ends::{Ended, ReadAhead, RememberedEnds};
 use crate::types::sync::Mutex;
 use crate::types::{Error, ExecutionId, Micros, Monotonic};
 
-type Callback = Box<dyn FnOnce(Result<Ended, Error>) + Send>;
+/// The function that answers a subscriber.
+type OnEnd = Box<dyn FnOnce(Result<Ended, Error>) + Send>;
 
 /// The subscriptions of callers, and the executions that have ended recently. In order to miss no end, a caller first
 /// subscribes and then checks whether the execution has ended.
@@ -58,7 +59,7 @@ impl OpenCallbacks {
 struct SubscriptionState {
     next: u64,
     ends: RememberedEnds,
-    waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
+    waiting: FxHashMap<ExecutionId, Vec<(u64, OnEnd)>>,
     /// The callbacks that have not returned, by execution.
     open_callbacks: FxHashMap<ExecutionId, OpenCallbacks>,
 }
@@ -71,12 +72,12 @@ pub struct Subscription {
 }
 
 impl Subscriptions {
-    /// Calls `callback` once, when the execution has ended or the runner is closed. `callback` runs on the thread that
-    /// runs a step or calls `resolve`, or on the thread on which the last callback of the execution's tasks returns.
+    /// Calls `on_end` once, when the execution has ended or the runner is closed. `on_end` runs on the thread that runs a
+    /// step or calls `resolve`, or on the thread on which the last callback of the execution's tasks returns.
     pub fn subscribe(
         &self,
         execution: ExecutionId,
-        callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
+        on_end: impl FnOnce(Result<Ended, Error>) + Send + 'static,
     ) -> Subscription {
         let mut state = self.state.lock();
         state.next += 1;
@@ -85,7 +86,7 @@ impl Subscriptions {
             .waiting
             .entry(execution)
             .or_default()
-            .push((number, Box::new(callback)));
+            .push((number, Box::new(on_end)));
         Subscription { execution, number }
     }
 
@@ -114,13 +115,13 @@ impl Subscriptions {
         let index = list
             .iter()
             .position(|(number, _)| *number == subscription.number);
-        let callback = index.map(|index| list.swap_remove(index).1);
+        let on_end = index.map(|index| list.swap_remove(index).1);
         if list.is_empty() {
             state.waiting.remove(&subscription.execution);
         }
         drop(state);
-        if let Some(callback) = callback {
-            callback(Ok(ended));
+        if let Some(on_end) = on_end {
+            on_end(Ok(ended));
         }
         false
     }
@@ -266,30 +267,30 @@ impl Subscriptions {
         let Some(end) = open.and_then(|open| open.end.take()) else {
             return;
         };
-        let callbacks = state.waiting.remove(&execution);
+        let waiting = state.waiting.remove(&execution);
         drop(state);
         self.held.fetch_sub(1, Ordering::AcqRel);
-        for (_, callback) in callbacks.into_iter().flatten() {
-            callback(Ok(Arc::clone(&end)));
+        for (_, on_end) in waiting.into_iter().flatten() {
+            on_end(Ok(Arc::clone(&end)));
         }
     }
 
     fn answer(&self, ended: &Ended) {
         let mut state = self.state.lock();
         let id = ended.record().id;
-        let callbacks = state.waiting.remove(&id);
+        let waiting = state.waiting.remove(&id);
         state.ends.remember(ended, false);
         drop(state);
-        for (_, callback) in callbacks.into_iter().flatten() {
-            callback(Ok(Arc::clone(ended)));
+        for (_, on_end) in waiting.into_iter().flatten() {
+            on_end(Ok(Arc::clone(ended)));
         }
     }
 
     /// Answers all subscriptions to an execution with an error, because it has ended but cannot be read.
     pub(super) fn fail(&self, execution: ExecutionId, error: &Error) {
-        let callbacks = self.state.lock().waiting.remove(&execution);
-        for (_, callback) in callbacks.into_iter().flatten() {
-            callback(Err(error.clone()));
+        let waiting = self.state.lock().waiting.remove(&execution);
+        for (_, on_end) in waiting.into_iter().flatten() {
+            on_end(Err(error.clone()));
         }
     }
 
@@ -304,8 +305,8 @@ impl Subscriptions {
             self.answer(ended);
         }
         let waiting = std::mem::take(&mut self.state.lock().waiting);
-        for (_, callback) in waiting.into_values().flatten() {
-            callback(Err(error.clone()));
+        for (_, on_end) in waiting.into_values().flatten() {
+            on_end(Err(error.clone()));
         }
     }
 }

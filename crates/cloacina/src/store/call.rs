@@ -41,7 +41,7 @@ macro_rules! requests {
     )*) => {
         /// The kind of a request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "documented at the methods of the store")]
+        #[expect(missing_docs, reason = "the methods of `Store` document them")]
         pub enum Verb {
             $($name,)*
         }
@@ -61,7 +61,7 @@ macro_rules! requests {
 
         /// A call of a store, with its arguments.
         #[derive(Clone, Copy, Debug)]
-        #[expect(missing_docs, reason = "documented at the methods of the store")]
+        #[expect(missing_docs, reason = "the methods of `Store` document them")]
         pub enum Request<$a> {
             $($name { $($argument: $kind),* },)*
         }
@@ -78,7 +78,7 @@ macro_rules! requests {
 
         /// The answer to a request. Each variant answers the request with the same name.
         #[derive(Debug)]
-        #[expect(missing_docs, reason = "documented at the methods of the store")]
+        #[expect(missing_docs, reason = "the methods of `Store` document them")]
         pub enum Response {
             $($name(answer_type!($($boxed)? $answer)),)*
         }

@@ -90,10 +90,14 @@ pub enum StoreError {
     /// Another runner has ended items of a map, or the map itself, since the decision, so the batch would end the map too
     /// early, a second time, or not at all. Nothing was written. The error contains the items whose claims were lost, if
     /// any.
-    #[error("items of a map have ended in another runner since the decision")]
+    #[error(
+        "another runner has ended items of a map, or the map itself, since this batch was decided"
+    )]
     MapMoved(Vec<(ExecutionId, Ordinal, u32)>),
     /// The runner that writes was declared dead, and must register again.
-    #[error("another runner declared this runner dead, because its lease had run out")]
+    #[error(
+        "another runner declared this runner dead, because it found no sign that this runner was alive"
+    )]
     RunnerLost,
 }
 

@@ -86,7 +86,10 @@ fn indexed_states(query: &ListQuery) -> Option<Vec<ExecutionStatus>> {
 
 /// The optional columns that a query needs.
 #[derive(Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "one flag per column")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag stands for one column"
+)]
 pub(super) struct Needs {
     pub(super) error: bool,
     pub(super) input: bool,

@@ -49,8 +49,8 @@ impl MapWrites {
     }
 }
 
-/// The ends of items of one map, and the steps that its running items record. Ends and steps of items whose holder has
-/// changed are left out.
+/// The ends of items of one map, and the steps that its running items record. The store does not write the ends and steps
+/// of items whose holder has changed.
 #[derive(Clone, Debug)]
 pub struct ItemEnds {
     /// The execution.

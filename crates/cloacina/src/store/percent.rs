@@ -26,7 +26,7 @@ mod tests {
     use super::percent_decoded;
 
     #[test]
-    fn percent_sequence_requires_two_digits() {
+    fn percent_sequence_requires_two_hex_digits_and_no_nul() {
         assert_eq!(percent_decoded("a%2Fb%c3%a4"), Some("a/bä".into()));
         for wrong in ["%", "%2", "%zz", "%+1", "%00", "100%"] {
             assert_eq!(percent_decoded(wrong), None, "{wrong}");

@@ -13,7 +13,7 @@ const SAME_PASS: Micros = 60_000_000;
 pub(super) struct PruneCursor(Mutex<Option<(ExecutionId, Timestamp)>>);
 
 impl PruneCursor {
-    /// Returns the id after which the next batch starts.
+    /// Returns the id after which the next batch starts; the lowest id if the batch starts a new pass.
     pub(super) fn after(&self, before: Timestamp) -> ExecutionId {
         let pass = *self.0.lock();
         pass.filter(|(_, limit)| before.since(*limit).abs() <= SAME_PASS)

@@ -21,7 +21,7 @@ pub struct ScheduleQuery {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl ScheduleQuery {
-    /// Returns the id at which the list starts.
+    /// Returns the id after which the list starts.
     pub(super) fn start(&self) -> ScheduleId {
         let before_all = if self.descending {
             [u8::MAX; 16]
@@ -54,7 +54,7 @@ pub struct DueSchedules {
     pub due: Vec<ScheduleRecord>,
     /// Due schedules that cannot be read, with the reason.
     pub unreadable: Vec<(ScheduleId, String)>,
-    /// The time at which the next schedule becomes due.
+    /// The time at which the next schedule becomes due; `None` if no schedule becomes due later.
     pub next: Option<Timestamp>,
 }
 
@@ -113,7 +113,7 @@ pub struct EndWrite {
 }
 
 /// Returns the workflow whose executions fire the trigger when they end, and the codes of the final states that fire
-/// it. For a disabled or deleted trigger, returns no states.
+/// it. Returns no states if the record is not such a trigger, or if the trigger is disabled or deleted.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn followed(record: &ScheduleRecord) -> (&str, Vec<i16>) {
     let after = record.spec.after.as_ref();

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_schemes_are_refused_with_a_hint() {
+    fn invalid_urls_are_refused_with_a_hint() {
         for url in [
             "mysql://h/db",
             "sqlite3:///x.db",

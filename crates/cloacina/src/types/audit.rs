@@ -3,7 +3,7 @@
 /// The author of a change to an execution, and the reason for the change. Both are recorded in the execution's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// The name of the person or program.
+    /// The name of the person or program that made the change.
     pub actor: Option<String>,
     /// The reason for the change.
     pub note: Option<String>,

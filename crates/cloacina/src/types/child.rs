@@ -220,8 +220,8 @@ pub enum Note {
     Retry,
     /// To a parent: a child has ended.
     ChildEnded(Box<ChildEnd>),
-    /// To an execution of final tasks: an attempt may still run. The note stays in the inbox until the attempt has ended or
-    /// is lost.
+    /// To an execution of final tasks: this attempt has ended or is lost. The note is stored while the attempt may
+    /// still run, and stays in the inbox until the attempt has ended or is lost.
     AttemptEnded(HeldAttempt),
 }
 

@@ -207,7 +207,8 @@ impl Delta {
     /// Parses a delta from its stored text.
     ///
     /// # Errors
-    /// Returns an error if the text was not written by [`Delta::to_json`].
+    /// Returns an error if the text does not have the form that [`Delta::to_json`] writes, or if a value is nested
+    /// deeper than [`super::MAX_JSON_DEPTH`].
     pub fn from_json(text: &str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
     }

@@ -59,7 +59,10 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
             let counts = ranges.iter().map(|(_, count, _)| u64::from(*count));
             let fits = |(first, count, _): &Range| first.checked_add(*count).is_some();
             if counts.sum::<u64>() > MAX || !ranges.iter().all(fits) {
-                return Err(serde::de::Error::custom("a range has too many children"));
+                return Err(serde::de::Error::custom(format_args!(
+                    "the ranges of children have more than {MAX} ids, or a number above {}",
+                    u32::MAX
+                )));
             }
             Ok(ranges.into_iter().flat_map(numbered).collect())
         }

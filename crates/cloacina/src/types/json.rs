@@ -101,7 +101,7 @@ impl Json {
     /// Encodes a Rust value.
     ///
     /// # Errors
-    /// Returns an error if JSON cannot represent the value, e.g. a NaN or a map whose keys are not strings, or if it is
+    /// Returns an error if JSON cannot represent the value, e.g. a NaN or a map whose keys are lists, or if it is
     /// nested deeper than [`MAX_JSON_DEPTH`].
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_nan_and_infinities_are_refused() {
+    fn b1_text_that_is_not_one_json_value_is_refused() {
         for text in [
             "NaN",
             "Infinity",

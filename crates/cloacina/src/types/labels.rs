@@ -55,7 +55,9 @@ impl Labels {
                 ));
             }
             if name.contains('\0') || value.contains('\0') {
-                return refuse("a label cannot contain a NUL character".to_owned());
+                return refuse(format!(
+                    "the name or the value of label {name:?} contains a NUL character"
+                ));
             }
         }
         Ok(Self::stored(labels))

@@ -116,7 +116,8 @@ impl Overlay {
             .cloned()
     }
 
-    /// Returns all keys and values as one context. If nothing was written, this is the shared base.
+    /// Returns all keys and values as one context. If nothing was written, this is the shared base. Otherwise it
+    /// becomes the new base, unless the overlay belongs to a task.
     pub fn snapshot(&mut self) -> Arc<Context> {
         if self.written.set.is_empty() && self.hidden.is_empty() {
             return Arc::clone(&self.base);

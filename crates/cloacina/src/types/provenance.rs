@@ -345,9 +345,9 @@ fn join<'t>(parts: &[State<'t>], order: &dyn Order) -> MergedContent<'t> {
     }
 }
 
-/// Joins arrays, with every segment once. Arrays that extend what their tasks saw are joined to one array: what was
-/// added follows in the order of the authors. An array that replaced another one, and the arrays that extend it, come
-/// before or after that array.
+/// Joins arrays, with every segment once. The arrays are joined in groups: each replacement with the arrays that extend
+/// it, and all other arrays together. Within a group, the added segments have the order of their authors. The groups
+/// follow each other in the order of their oldest arrays.
 fn join_arrays<'t>(newest_first: &[View<'_, 't>]) -> Vec<Segment<'t>> {
     // The arrays that extend the same replacement, by the replacement's author. `None` stands for all other arrays.
     let mut groups: IndexMap<Option<Author>, Vec<Vec<Segment<'t>>>, FxBuildHasher> =

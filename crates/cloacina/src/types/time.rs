@@ -39,7 +39,8 @@ impl Timestamp {
         DateTime::from_timestamp_micros(self.0)
     }
 
-    /// Returns the instant as RFC 3339 text in UTC, with microseconds.
+    /// Returns the instant as RFC 3339 text in UTC, with microseconds. For an instant that [`Self::to_datetime`] cannot
+    /// convert, returns the number of microseconds, followed by ` us`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         self.to_datetime().map_or_else(

@@ -76,7 +76,7 @@ pub enum Condition {
 
 impl Condition {
     /// Creates the condition that a signal with this name and this key was sent. The key is a literal, not a path. `None`:
-    /// the wait has no key.
+    /// the signal has no key.
     #[must_use]
     pub fn signal(name: impl Into<String>, key: Option<&str>) -> Self {
         Self::Signal {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn contradiction_names_the_option_and_both_values() {
+    fn contradiction_names_the_option_and_the_defined_value() {
         type Change = fn(&mut TaskDefinition);
         let workflow = governing(resize());
         let cases: [(Change, &str); 5] = [

@@ -102,7 +102,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     }
 }
 
-/// The part of the workflow that is named `error`, if it has one.
+/// Returns which kind of part of the workflow is named `error`; `None` if no part has this name.
 fn error_key(definition: &WorkflowDefinition) -> Option<&'static str> {
     if definition.tasks.iter().any(|task| task.id == ERROR_KEY) {
         Some("a task")
@@ -120,11 +120,13 @@ fn problem_of(
     ids: &HashSet<&str>,
 ) -> Option<(String, Option<String>)> {
     if matches!(task.kind, TaskKind::Engine | TaskKind::External) {
-        return Some(("must be a function of this program".to_owned(), None));
+        let problem = "is a node or an external task, and not a function of this program";
+        return Some((problem.to_owned(), None));
     }
     if task.wait_for.is_some() {
         let hint = "call handle.wait(...) in its function".to_owned();
-        return Some(("cannot have wait_for=".to_owned(), Some(hint)));
+        let problem = "has wait_for=, which a final task cannot have".to_owned();
+        return Some((problem, Some(hint)));
     }
     // Q2: under the key `error`, the input of the final tasks has the error of the execution. They therefore cannot
     // read the result of a task, or the field of the input, that is named `error`.

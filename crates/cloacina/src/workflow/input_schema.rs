@@ -55,7 +55,7 @@ impl Workflow {
 }
 
 /// L12: checks the data of an approval against the schema that the approval declares, and returns the data with the defaults
-/// of absent fields. `null`, which means an approval without data, is the same as an empty object.
+/// of absent fields. `null`, which means an approval without data, is checked like an empty object.
 ///
 /// # Errors
 /// Returns `WorkflowInputInvalid`. The message names the path of the value that does not fit.

@@ -1,8 +1,8 @@
-//! The queues in which ready tasks wait. The names and numbers of queues are the same for all versions of a workflow.
+//! The queues that contain ready tasks. The names and numbers of queues are the same for all versions of a workflow.
 //!
 //! The sync tasks of a workflow share the queue `workflow/sync`, and its async tasks share the queue `workflow/async`.
 //! Each external task has its own queue, `workflow/external/task`. A program that runs one external task therefore does
-//! not read the waiting tasks of another external task.
+//! not read the queued tasks of another external task.
 //!
 //! See docs/explanation/decisions/020-queues-by-name.md
 

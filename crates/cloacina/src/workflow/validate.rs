@@ -129,10 +129,12 @@ fn check_task(workflow: &str, task: &TaskDefinition, ids: &HashSet<&str>) -> Res
     });
     let problem = if empty_group {
         Some("a trigger rule all_of, any_of or none_of without conditions".to_owned())
-    } else if task.timeout.is_some_and(|timeout| timeout <= 0) {
-        Some("a timeout that is not greater than zero".to_owned())
+    } else if let Some(timeout) = task.timeout.filter(|timeout| *timeout <= 0) {
+        Some(format!(
+            "a timeout that is not greater than zero: {timeout} µs"
+        ))
     } else if task.max_context_bytes == Some(0) {
-        Some("max_context_bytes of zero".to_owned())
+        Some("max_context_bytes=0; it must be at least 1".to_owned())
     } else {
         check_retry(task)
     };
@@ -149,25 +151,25 @@ fn check_retry(task: &TaskDefinition) -> Option<String> {
     let retry = &task.retry;
     if !(1..=MAX_ATTEMPTS).contains(&retry.max_attempts) {
         return Some(format!(
-            "max_attempts {}, outside 1..={MAX_ATTEMPTS}",
+            "max_attempts {}; it must be from 1 to {MAX_ATTEMPTS}",
             retry.max_attempts
         ));
     }
     if retry.initial_delay < 0 || retry.max_delay < 0 {
-        return Some("a negative retry delay".to_owned());
+        return Some(format!(
+            "a negative retry delay: initial_delay is {} µs, and max_delay is {} µs",
+            retry.initial_delay, retry.max_delay
+        ));
     }
     let factors = match retry.backoff {
         Backoff::Fixed => [1.0, 1.0],
         Backoff::Linear { multiplier } => [multiplier, 1.0],
         Backoff::Exponential { base, multiplier } => [multiplier, base],
     };
-    if factors
-        .iter()
-        .any(|factor| !factor.is_finite() || *factor < 0.0)
-    {
-        return Some("a backoff factor that is negative or not finite".to_owned());
-    }
-    None
+    let wrong = (factors.iter()).find(|factor| !factor.is_finite() || **factor < 0.0)?;
+    Some(format!(
+        "a backoff factor that is negative or not finite: {wrong}"
+    ))
 }
 
 fn check_known(

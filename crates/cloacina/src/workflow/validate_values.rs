@@ -74,7 +74,7 @@ fn check_parameters(
     for parameter in &task.parameters {
         let Parameter { name, source, .. } = parameter;
         if !names.insert(name.as_str()) {
-            return Err(refuse(format!("two parameters '{name}'")));
+            return Err(refuse(format!("two parameters named '{name}'")));
         }
         match (source, &parameter.task) {
             (ParameterSource::Task, None) => {
@@ -161,7 +161,7 @@ fn check_output(
             continue;
         }
         let error = invalid(format!(
-            "workflow '{name}' has the output '{key}', which is not the result of a task"
+            "workflow '{name}' has the output '{key}', which is neither the result of a task nor a field of the input"
         ));
         let renamed = definition.tasks.iter().find(|task| task.id == *key);
         let near = renamed

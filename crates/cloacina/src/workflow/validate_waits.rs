@@ -33,7 +33,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
         if let Some(problem) = problem {
             return Err(Error::new(
                 ErrorCode::WorkflowInvalid,
-                format!("workflow '{}' has in cancel_on {problem}", definition.name),
+                format!("cancel_on of workflow '{}' has {problem}", definition.name),
             )
             .with_hint("cancel_on takes a signal, e.g. cancel_on(signal(\"order.cancelled\", key=\"order_id\"))"));
         }
@@ -60,8 +60,10 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     if !task.on_timeout.is_fail() && !waits {
         return Some("on_timeout without wait_for".to_owned());
     }
-    if task.wait_timeout.is_some_and(|timeout| timeout <= 0) {
-        return Some("a wait_timeout that is not greater than zero".to_owned());
+    if let Some(timeout) = task.wait_timeout.filter(|timeout| *timeout <= 0) {
+        return Some(format!(
+            "a wait_timeout that is not greater than zero: {timeout} µs"
+        ));
     }
     task.wait_for.as_ref().and_then(condition_problem)
 }
@@ -143,7 +145,7 @@ fn repetition(condition: &Condition) -> Option<String> {
                 twice
             })?;
             Some(format!(
-                "an all_of with two signals named '{name}', but the result of a wait has one payload for each name; \
+                "an all_of with two signals named '{name}', but the result of a wait has the data of one signal for each name; \
                  give the signals different names, or wait twice"
             ))
         }

@@ -83,8 +83,8 @@ fn b3_parallel_additions_to_one_array_are_all_kept() {
 }
 
 #[test]
-fn b3_rules_evaluate_the_merged_value() {
-    let all_four = TriggerRule::ContextValue {
+fn b3_trigger_rule_reads_the_merged_value() {
+    let has_both_additions = TriggerRule::ContextValue {
         key: "list".into(),
         operator: Operator::Equals,
         value: Json::parse("[0,4,4]").unwrap(),
@@ -93,7 +93,7 @@ fn b3_rules_evaluate_the_merged_value() {
         vec![
             task("l", &[]),
             task("r", &[]),
-            ruled("join", &["l", "r"], all_four),
+            ruled("join", &["l", "r"], has_both_additions),
         ],
         r#"{"list":[0]}"#,
         None,

@@ -11,7 +11,7 @@ use cloacina::workflow::{Operator, TaskDefinition, TriggerRule, Workflow, Workfl
 use super::{Run, ruled, task, task_failed, workflow};
 
 #[test]
-fn a2_error_of_an_invalid_definition_names_the_task() {
+fn a2_error_of_an_invalid_definition_names_the_cause() {
     let cycle = vec![task("a", &["c"]), task("b", &["a"]), task("c", &["b"])];
     let cases: Vec<(Vec<TaskDefinition>, &str, &str)> = vec![
         (vec![], "Workflow cannot be empty", ""),
@@ -117,7 +117,9 @@ fn inconsistent_record_is_refused() {
         }),
         ("no runner", |record| record.tasks[0].runner = None),
         ("attempt 0", |record| record.tasks[0].attempt = 0),
-        ("counts", |record| record.tasks[1].uncounted = u32::MAX),
+        ("a counter of its task 'b'", |record| {
+            record.tasks[1].uncounted = u32::MAX;
+        }),
     ];
     for (message, change) in damages {
         let mut record = running.clone();
@@ -128,7 +130,7 @@ fn inconsistent_record_is_refused() {
 }
 
 #[test]
-fn a4_version_depends_only_on_what_affects_execution() {
+fn a4_version_covers_code_and_timeouts_but_not_descriptions_and_tags() {
     let version =
         |definition: WorkflowDefinition| Workflow::new(definition).unwrap().version().to_owned();
     let base = workflow(vec![task("a", &[]), task("b", &["a"])]);

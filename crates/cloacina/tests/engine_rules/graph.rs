@@ -43,7 +43,7 @@ fn c1_task_skipped_by_its_rule_does_not_block_dependents() {
 }
 
 #[test]
-fn c2_named_rules_follow_the_outcomes_of_dependencies() {
+fn c2_rules_without_arguments_follow_the_outcomes_of_dependencies() {
     use TaskStatus::{Ready, Skipped};
     // Outcomes of the two dependencies: c completed, f failed, s skipped by its own rule.
     let cases = [

@@ -179,7 +179,8 @@ fn d7_retry_reruns_unsuccessful_tasks_or_starts_from_a_given_task() {
     );
 }
 
-/// Claims task 0, and starts it alone if it is suspected of killing runners. Then its runner dies, and the task is rescued.
+/// Claims task 0, and starts it alone if it is a suspect. Then its runner dies, and the task is rescued. Returns the
+/// lost claim.
 fn claim_and_die(run: &mut Run, limits: TaskLimits) -> Claim {
     let claim = run
         .execution

@@ -89,7 +89,7 @@ fn j11_parameters_do_not_change_the_version_but_dependencies_do() {
 }
 
 #[test]
-fn j6_wrong_results_and_parameters_are_refused() {
+fn j6_invalid_result_keys_and_parameters_are_refused() {
     let a = || value_task("a", &[], vec![]);
     let renamed = |id: &str, key: &str| TaskDefinition {
         result: Some(key.to_owned()),
@@ -124,7 +124,7 @@ fn j6_wrong_results_and_parameters_are_refused() {
         ),
         (
             vec![a(), b(vec![from_task("a"), from_task("a")])],
-            "task 'b' of workflow 'w' has two parameters 'a'",
+            "task 'b' of workflow 'w' has two parameters named 'a'",
         ),
         (
             vec![a(), b(vec![keyed])],
@@ -146,7 +146,7 @@ fn j6_wrong_results_and_parameters_are_refused() {
 }
 
 #[test]
-fn j8_output_that_no_task_can_write_is_refused() {
+fn j8_unknown_repeated_or_empty_output_is_refused() {
     let with = |tasks: Vec<TaskDefinition>, output: Output| WorkflowDefinition {
         input: Some(Json::parse(r#"{"properties":{"urls":{}}}"#).unwrap()),
         output: Some(output),
@@ -169,7 +169,7 @@ fn j8_output_that_no_task_can_write_is_refused() {
     let cases = [
         (
             one("totl"),
-            "has the output 'totl', which is not the result of a task | did you mean 'total'?",
+            "has the output 'totl', which is neither the result of a task nor a field of the input | did you mean 'total'?",
         ),
         (one("b"), "did you mean 'sum'?"),
         (many(&[]), "an empty list as output"),
@@ -189,11 +189,14 @@ fn j5_input_schema_must_be_an_object() {
         ..workflow(vec![task("a", &[])])
     };
     let (_, message) = refusal(definition);
-    assert!(message.contains("not a JSON object but array"), "{message}");
+    assert!(
+        message.contains("must be a JSON object, not a JSON array"),
+        "{message}"
+    );
 }
 
 #[test]
-fn e5_error_names_the_unknown_feature_in_needs() {
+fn e5_error_names_the_unknown_mechanism_in_needs() {
     let mut definition = workflow(vec![task("a", &[])]);
     assert_eq!(
         Workflow::new(definition.clone()).unwrap().check_needs(),
@@ -298,7 +301,7 @@ fn j3_result_is_read_from_the_tasks_result_key() {
 }
 
 #[test]
-fn e5_explain_names_the_unknown_feature_in_needs() {
+fn e5_explain_names_the_unknown_mechanism_in_needs() {
     let definition = WorkflowDefinition {
         needs: vec!["telepathy".into()],
         ..workflow(vec![task("a", &[])])

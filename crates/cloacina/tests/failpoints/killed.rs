@@ -70,7 +70,10 @@ fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
             let last = parallel::first_failing(2..MOST_CALLS, |number| {
                 kill_at(&fresh(), point, number, &expected)
             });
-            assert!(last.is_some_and(|last| last > 3), "{point}: {last:?}");
+            assert!(
+                last.is_some_and(|last| last > 3),
+                "{point}: the first call that no run made is {last:?}"
+            );
         }
     }
 }

@@ -55,13 +55,13 @@ impl Drop for PrintOnPanic {
     #[expect(clippy::print_stderr, reason = "cargo shows it with the panic")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the run failed at {}, the {}th time", self.0, self.1);
+            eprintln!("the run with a failure at {}:{} panicked", self.0, self.1);
         }
     }
 }
 
-/// Makes a request fail at each failpoint, in a separate run each time, and checks that the final state is the same. Returns
-/// the failpoints at which a request failed.
+/// Makes a request fail at each failpoint, in a separate run each time, and checks that the final state is the same as
+/// in a run without failures. Returns the failpoints at which a request failed.
 fn fail_everywhere(fresh: impl Fn() -> Database + Sync) -> BTreeSet<Failpoint> {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
     let calls: Vec<(Failpoint, usize)> = points()
@@ -71,7 +71,7 @@ fn fail_everywhere(fresh: impl Fn() -> Database + Sync) -> BTreeSet<Failpoint> {
         let failure = Arc::new(FailOnce::new(*point, *occurrence));
         let _print = PrintOnPanic(*point, *occurrence);
         let end = run_in_fresh_database(&fresh(), Arc::clone(&failure) as _);
-        assert_eq!(end, expected, "{point}, the {occurrence}th time");
+        assert_eq!(end, expected, "{point}:{occurrence}");
         failure.has_failed()
     });
     failed.into_iter().map(|(point, _)| point).collect()

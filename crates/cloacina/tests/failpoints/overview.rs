@@ -1,5 +1,4 @@
-//! The part of a run that reads an overview: counts, the beginning of an input, and the change
-//! marker.
+//! The part of a run that reads an overview: counts, the beginning of an input, and the change marker.
 
 use cloacina::runner::Inspector;
 use cloacina::types::{ExecutionId, ExecutionStatus, Timestamp};

@@ -65,10 +65,10 @@ pub struct KillOnce {
 impl KillOnce {
     /// Parses a string such as `commit.after:3`.
     pub fn parse(text: &str) -> Self {
-        let (point, occurrence) = text.split_once(':').expect("point:number");
+        let (point, occurrence) = text.split_once(':').expect("the text contains a colon");
         Self {
             point: point.to_owned(),
-            occurrence: occurrence.parse().expect("a number"),
+            occurrence: occurrence.parse().expect("the occurrence is a number"),
             count: AtomicUsize::new(0),
         }
     }

@@ -38,12 +38,14 @@ pub struct FinalState {
     schedules: Vec<(String, bool)>,
     /// The outcome of each missed tick, and the state of the execution that it started.
     ticks: Vec<(TickOutcome, ExecutionStatus)>,
+    /// The number of ticks of cron schedules that fired.
     fired: u64,
     progress: Vec<String>,
     /// The task and the key of each recorded step.
     steps: Vec<(String, String)>,
     /// The log lines. This is a set, because a line is written twice if the answer to the first write is lost.
     logs: BTreeSet<String>,
+    /// The problems that the check of the database found.
     problems: Vec<String>,
     /// The items of the maps.
     items: Items,
@@ -170,7 +172,7 @@ fn follow(engine: &EngineHandle) -> ScheduleId {
             }),
         };
         let answer = engine.begin_register_follower(trigger);
-        answer.wait(PATIENCE).expect("an answer")
+        answer.wait(PATIENCE).expect("the runner answers")
     })
 }
 
@@ -207,7 +209,7 @@ fn add_schedules(engine: &EngineHandle) {
             after: None,
         };
         let answer = engine.begin_register_trigger(trigger, 1);
-        answer.wait(PATIENCE).expect("an answer")
+        answer.wait(PATIENCE).expect("the runner answers")
     });
     assert!(retry(|| engine.inspector().trigger("watch")).is_some());
 }

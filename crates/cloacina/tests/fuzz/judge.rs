@@ -202,7 +202,7 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
         let due = due.filter(|task| task.status == TaskStatus::Ready);
         now = due.filter_map(|task| task.ready_at).fold(now, Ord::max) + 1;
         let mut started = false;
-        for task in 0..Ordinal::try_from(workflow.len()).expect("few") {
+        for task in 0..Ordinal::try_from(workflow.len()).expect("the number of tasks is small") {
             let mut changes = Changes::default();
             if let Some(claim) = execution.claim(task, runner, now, &mut changes) {
                 started = true;

@@ -21,7 +21,9 @@ const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {
     let times = std::env::var("CLOACINA_FUZZ").ok();
-    let times = times.map_or(1, |times| times.parse().expect("a whole number"));
+    let times = times.map_or(1, |times| {
+        times.parse().expect("CLOACINA_FUZZ is a whole number")
+    });
     CASES.saturating_mul(times)
 }
 
@@ -86,7 +88,7 @@ fn random_input_is_sometimes_accepted_and_sometimes_refused() {
         println!("{name}: {accepted} of {SAMPLE} are accepted");
         assert!(
             (least..=SAMPLE - least).contains(&accepted),
-            "{name}: {accepted}"
+            "{name}: {accepted} of {SAMPLE} are accepted"
         );
     }
     share("URLs", input::url(), |text| judge::url(&text));

@@ -9,18 +9,18 @@ use super::private_postgres::{administer, fresh_name, shared};
 use super::records::{NOW, SECOND, ready, workflow};
 use super::{PATIENCE, options, pinned, register, submit, waker};
 
-/// Minimum time between two questions for the marker, as in the HTTP API.
+/// Minimum time between two reads of the marker, as in the HTTP API.
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a web page also waits between two questions, and no event tells that nothing changes"
+    reason = "a web page also waits between two reads, and no event reports that nothing changes"
 )]
 fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// Asks for the marker until it has stayed the same for a second. Returns the marker.
+/// Reads the marker until it has stayed the same for a second. Returns the marker.
 fn settled(store: &PostgresStore) -> i64 {
     let (start, mut last, mut since) = (Instant::now(), store.marker().unwrap(), Instant::now());
     while since.elapsed() < Duration::from_secs(1) {
@@ -119,7 +119,7 @@ fn marker_reports_every_write_of_a_burst() {
 }
 
 #[test]
-fn marker_reports_writes_of_a_runner_that_cannot_be_asked() {
+fn marker_reports_writes_of_a_runner_that_does_not_listen() {
     let options = pinned(shared());
     let watcher = PostgresStore::open(&options).unwrap();
     settled(&watcher);

@@ -141,7 +141,7 @@ fn runners_notify_each_other_but_not_themselves() {
     let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
     let (wakes_of_one, wakes_of_two) = (waker(&one), waker(&two));
-    // Each runner sees both registrations.
+    // The first store sees both registrations.
     assert_eq!(one.runners().unwrap().len(), 2);
     submit(&two, second, &[ready(definition, NOW)]).unwrap();
     wakes_of_one.recv_timeout(PATIENCE).unwrap();
@@ -167,7 +167,7 @@ fn runners_notify_each_other_but_not_themselves() {
     assert_eq!(
         two.changes(None).unwrap().revivals,
         revivals,
-        "no ended execution was resumed"
+        "no ended execution was retried"
     );
 
     // If the server ends the LISTEN session, the store listens again and reports that it may have missed changes.
@@ -254,7 +254,7 @@ fn runners_with_different_clocks_agree_on_leases() {
     assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
 }
 
-/// C1: each task is claimed once, and every runner claims some tasks. A round ends when all its tasks are claimed.
+/// Each task is claimed once, and every runner claims some tasks. A round ends when all its tasks are claimed.
 #[test]
 fn four_racing_stores_claim_each_task_once() {
     const TASKS: usize = 1_000;

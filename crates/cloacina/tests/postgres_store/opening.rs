@@ -155,7 +155,7 @@ fn an_unreachable_database_is_reported_within_the_timeout() {
 }
 
 #[test]
-fn a_read_only_role_gets_an_error_that_names_the_missing_privilege() {
+fn a_read_only_role_gets_a_permission_error_that_names_the_role() {
     let role = fresh_name();
     let options = pinned(shared());
     drop(PostgresStore::open(&options).unwrap());

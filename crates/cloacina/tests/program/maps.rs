@@ -142,12 +142,13 @@ async fn k4_program_reads_the_items_of_a_map_page_by_page() {
 }
 
 static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
-static OPEN: AtomicU32 = AtomicU32::new(0);
+/// The number of items that have started.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until the test adds a permit to `GATE`.
 #[task(over = "numbers", parallel = 1)]
 async fn gated(number: u64) -> Result<u64, TaskError> {
-    OPEN.fetch_add(1, Ordering::SeqCst);
+    STARTED.fetch_add(1, Ordering::SeqCst);
     GATE.acquire().await?.forget();
     Ok(number)
 }
@@ -157,19 +158,23 @@ async fn k5_program_changes_how_many_items_run_in_parallel() {
     for database in databases() {
         let gates = workflow! { name: "gates", tasks: [gated] };
         let runner = start(&database).await;
-        OPEN.store(0, Ordering::SeqCst);
+        STARTED.store(0, Ordering::SeqCst);
         let input = Context::from_json(r#"{"numbers":[1,2,3,4]}"#).unwrap();
         let handle = runner.submit(&gates, input).await.unwrap();
-        let open = |count: u32| async move {
-            while OPEN.load(Ordering::SeqCst) < count {
+        let until_started = |count: u32| async move {
+            while STARTED.load(Ordering::SeqCst) < count {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, open(1)).await.unwrap();
+        tokio::time::timeout(PATIENCE, until_started(1))
+            .await
+            .unwrap();
         let zero = runner.set_map(handle.id(), "gated", Some(0)).await;
         assert_eq!(zero.unwrap_err().code, ErrorCode::TaskInvalid);
         runner.set_map(handle.id(), "gated", Some(4)).await.unwrap();
-        tokio::time::timeout(PATIENCE, open(4)).await.unwrap();
+        tokio::time::timeout(PATIENCE, until_started(4))
+            .await
+            .unwrap();
         GATE.add_permits(4);
         let result = handle.result_within(PATIENCE).await.unwrap();
         assert_eq!(result.of::<Vec<u64>>("gated").unwrap(), [1, 2, 3, 4]);

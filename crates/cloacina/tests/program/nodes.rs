@@ -472,7 +472,7 @@ fn l_data_type_of_an_approval_can_be_a_map_or_option() {
     assert_eq!(workflow.tasks().count(), 3);
 }
 
-/// A workflow that accepts any input field, and its parent.
+/// A workflow whose input accepts any field, and a workflow that runs it as a child.
 mod open {
     use std::collections::HashMap;
 
@@ -500,7 +500,7 @@ mod open {
 }
 
 #[tokio::test]
-async fn m0_child_with_an_open_input_gets_the_whole_context() {
+async fn m0_child_that_accepts_any_field_gets_the_whole_context() {
     let workflow = open::define();
     for database in databases() {
         let runner = start(&database).await;

@@ -241,7 +241,7 @@ mod waiting {
 }
 
 #[tokio::test]
-async fn j10_tasks_fail_if_the_resource_they_wait_for_fails() {
+async fn j10_items_fail_if_their_resource_cannot_be_created() {
     for database in databases() {
         waiting::TRIES.store(0, Ordering::SeqCst);
         let workflow = workflow! { name: "waiting_resource", tasks: [waiting::call] };
@@ -250,7 +250,10 @@ async fn j10_tasks_fail_if_the_resource_they_wait_for_fails() {
         let result = runner.execute(&workflow, numbers).await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Failed);
         let tries = waiting::TRIES.load(Ordering::SeqCst);
-        assert!((1..4).contains(&tries), "{tries} calls for 4 tasks");
+        assert!(
+            (1..4).contains(&tries),
+            "{tries} calls of `connect` for 4 items"
+        );
         runner.shutdown().await.unwrap();
     }
 }

@@ -137,9 +137,9 @@ async fn invalid_calls_are_refused_with_a_code_and_a_hint() {
         let unknown = runner.execute("simpel", Context::new()).await.unwrap_err();
         assert_eq!(unknown.code, ErrorCode::WorkflowNotFound);
         assert_eq!(unknown.hint.as_deref(), Some("did you mean 'simple'?"));
-        let endless = Submission::new(&workflow, day()).timeout(Duration::ZERO);
-        let endless = runner.submit_with(endless).await.unwrap_err();
-        assert_eq!(endless.code, ErrorCode::Configuration);
+        let no_time = Submission::new(&workflow, day()).timeout(Duration::ZERO);
+        let no_time = runner.submit_with(no_time).await.unwrap_err();
+        assert_eq!(no_time.code, ErrorCode::Configuration);
         let absent = runner.handle("00000000-0000-7000-8000-000000000000".parse().unwrap());
         assert_eq!(
             absent.result().await.unwrap_err().code,

@@ -96,7 +96,11 @@ async fn t2_steps_sleeps_and_waits_are_recorded_once() {
             result.final_context().to_json(),
             r#"{"done":[10,20],"answer":"yes","silence":null}"#
         );
-        assert_eq!(result.tasks()[0].attempts, 2, "a wait is not an attempt");
+        assert_eq!(
+            result.tasks()[0].attempts,
+            2,
+            "a wait does not count as an attempt"
+        );
         let calls: Vec<String> = agent::CALLS.lock().unwrap().drain(..).collect();
         assert_eq!(calls, ["plan", "work-1", "work-2", "end"]);
         let events = handle.events().await.unwrap();

@@ -220,7 +220,7 @@ async fn wants_rows(rows: Vec<Row>) -> Result<usize, TaskError> {
 }
 
 #[tokio::test]
-async fn j9_value_that_does_not_decode_is_not_retried() {
+async fn j9_task_whose_parameter_does_not_decode_is_not_retried() {
     for database in databases() {
         let workflow = workflow! { name: "typed_wrong", tasks: [wants_rows] };
         let runner = start(&database).await;

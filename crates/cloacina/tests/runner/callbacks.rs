@@ -32,6 +32,7 @@ fn with_open_callback() -> (SteppedRunner, Callback, Arc<AtomicBool>) {
 #[test]
 fn hanging_callback_delays_the_answer_by_at_most_30_s() {
     let (mut runner, _callback, answered) = with_open_callback();
+    // Each second, another runner changes the database. These changes must not prolong the delay.
     let mut other = runner.peer(config());
     for _ in 0..29 {
         other.submit(request("w"));

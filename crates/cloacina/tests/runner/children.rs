@@ -242,7 +242,7 @@ fn m3_cancel_of_a_child_alone_fails_its_node() {
 }
 
 #[test]
-fn m7_node_waits_for_an_unknown_workflow() {
+fn m7_node_waits_until_its_workflow_is_defined() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -302,7 +302,7 @@ fn m5_retry_policy_of_a_node_starts_new_children() {
 }
 
 #[test]
-fn m1_waiting_parents_of_four_levels_need_no_worker() {
+fn m1_output_of_a_child_reaches_the_root_through_four_levels() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(

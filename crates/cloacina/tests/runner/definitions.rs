@@ -149,7 +149,7 @@ fn e5_task_without_a_handler_is_returned_and_not_claimed_again() {
 struct CountingStore {
     below: Arc<dyn Store>,
     /// The largest number of queues and excluded tasks in one claim.
-    asked: AtomicUsize,
+    claim_size: AtomicUsize,
     /// The number of definitions that were read.
     read: AtomicUsize,
 }
@@ -168,8 +168,8 @@ impl Layer for CountingStore {
             }
             Request::Commit { batch } => {
                 let classes = batch.claim.classes.iter();
-                let asked = classes.map(|class| class.queues.len() + class.excluded.len());
-                self.asked.fetch_max(asked.sum(), Ordering::SeqCst);
+                let sizes = classes.map(|class| class.queues.len() + class.excluded.len());
+                self.claim_size.fetch_max(sizes.sum(), Ordering::SeqCst);
             }
             _ => {}
         }
@@ -190,20 +190,20 @@ fn cost(engine: &EngineHandle) -> Duration {
 
 /// Checks that neither the number of queues in a claim nor the time of an execution grows with the number of versions.
 /// Versions are added to `store`, but not to `other`.
-fn claims_cost_the_same(
+fn check_claim_cost(
     store: &Arc<dyn Store>,
     other: Arc<dyn Store>,
     add_versions: impl FnOnce(),
 ) {
     let counting = Arc::new(CountingStore {
         below: Arc::clone(store),
-        asked: AtomicUsize::new(0),
+        claim_size: AtomicUsize::new(0),
         read: AtomicUsize::new(0),
     });
     let engine = with_task_a(counting.clone());
     cost(&engine);
-    let asked = counting.asked.swap(0, Ordering::SeqCst);
-    assert!(asked > 0);
+    let claim_size = counting.claim_size.swap(0, Ordering::SeqCst);
+    assert!(claim_size > 0);
     add_versions();
     let newest = put(&**store, 0);
     until("the runner has seen the versions", || {
@@ -212,7 +212,7 @@ fn claims_cost_the_same(
     // Other tests run at the same time, so each round measures both databases, and one of the ten rounds is enough.
     let few = with_task_a(other);
     let rounds: Vec<[Duration; 2]> = (0..10).map(|_| [cost(&few), cost(&engine)]).collect();
-    assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
+    assert_eq!(counting.claim_size.load(Ordering::SeqCst), claim_size);
     let costs_the_same = |[few, many]: &[Duration; 2]| *many < *few * 3 / 2;
     assert!(rounds.iter().any(costs_the_same), "{rounds:?}");
     few.stop(Duration::from_secs(1));
@@ -223,17 +223,17 @@ fn claims_cost_the_same(
     let id = submit(&engine, "etl");
     assert!(wait(&engine, id).record().definition < newest);
     assert!(counting.read.load(Ordering::SeqCst) <= 66);
-    assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
+    assert_eq!(counting.claim_size.load(Ordering::SeqCst), claim_size);
     engine.stop(Duration::from_secs(1));
 }
 
 #[test]
-fn claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
+fn claim_cost_does_not_grow_with_ten_thousand_versions_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("versions.db");
     let open = |path: &Path| Arc::new(SqliteStore::open(&SqliteOptions::file(path)).unwrap());
     let store: Arc<dyn Store> = open(&path);
-    claims_cost_the_same(&store, open(&folder.path().join("few.db")), || {
+    check_claim_cost(&store, open(&folder.path().join("few.db")), || {
         let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
         other
             .batch_execute(
@@ -247,12 +247,12 @@ fn claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
 }
 
 #[test]
-fn claims_cost_the_same_after_ten_thousand_versions_on_postgres() {
+fn claim_cost_does_not_grow_with_ten_thousand_versions_on_postgres() {
     let options = postgres();
     let schema = options.schema.clone().unwrap();
     let store: Arc<dyn Store> = Arc::new(PostgresStore::open(&options).unwrap());
     let few = Arc::new(PostgresStore::open(&postgres()).unwrap());
-    claims_cost_the_same(&store, few, || {
+    check_claim_cost(&store, few, || {
         let table = format!("{schema}.cloacina_definitions");
         administer(
             shared(),

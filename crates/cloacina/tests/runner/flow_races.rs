@@ -48,7 +48,7 @@ impl Meeting {
     }
 }
 
-/// Counts how often each execution calls a function.
+/// Counts the calls of a function in each execution.
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<HashMap<ExecutionId, usize>>>);
 

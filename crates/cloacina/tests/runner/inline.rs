@@ -63,7 +63,7 @@ fn second_worker_is_woken_only_if_the_first_task_is_long() {
         1,
         "one worker is woken for the new tasks"
     );
-    let taken = queue.try_take(1, &SystemClock).expect("work waits");
+    let taken = queue.try_take(1, &SystemClock).expect("no task is queued");
     assert!(matches!(taken.work, Work::Task(..)));
     assert_eq!(
         workers_wanted(&queue),
@@ -91,7 +91,7 @@ fn no_worker_is_woken_if_a_busy_worker_will_take_the_task() {
     queue.push(vec![assignment(), assignment()], Vec::new(), false);
     assert_eq!(queue.notices(Duration::ZERO), []);
     drop(incoming);
-    queue.try_take(1, &SystemClock).expect("work waits");
+    queue.try_take(1, &SystemClock).expect("no task is queued");
     assert_eq!(
         queue.notices(Duration::ZERO),
         [Notice::WorkerWanted],

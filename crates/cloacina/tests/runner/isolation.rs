@@ -46,7 +46,7 @@ fn busy(count: usize) -> (SteppedRunner, Vec<ExecutionId>) {
 }
 
 #[test]
-fn only_the_refused_result_fails() {
+fn only_the_task_with_the_refused_result_fails() {
     let (mut runner, ids) = busy(64);
     runner.refuse(refuse_poison);
     let mut messages = Vec::new();
@@ -116,7 +116,7 @@ fn unreadable_execution_does_not_block_rescues() {
 }
 
 #[test]
-fn caller_of_an_unreadable_execution_gets_an_error() {
+fn caller_that_waits_for_an_unreadable_execution_gets_an_error() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.peer(config());
@@ -226,7 +226,10 @@ fn large_results_are_written_in_batches_of_limited_size() {
         "a task whose result is written in a later step must not run again"
     );
     let largest = runner.faulty.largest_batch.load(Ordering::SeqCst);
-    assert!(largest > 0 && largest <= 33 << 20, "{largest}");
+    assert!(
+        largest > 0 && largest <= 33 << 20,
+        "the largest batch has {largest} bytes"
+    );
 }
 
 #[test]
@@ -279,16 +282,16 @@ fn runner_started_after_a_clock_jump_causes_no_timeout() {
 }
 
 #[test]
-fn heartbeats_and_polls_continue_when_the_clock_is_set_back() {
+fn heartbeats_continue_when_the_clock_is_set_back() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(SECOND);
     runner.clock.set(-HOUR);
-    let lease = |runner: &SteppedRunner| runner.store.runners().unwrap()[0].heartbeat_at;
-    let before = lease(&runner);
+    let heartbeat = |runner: &SteppedRunner| runner.store.runners().unwrap()[0].heartbeat_at;
+    let before = heartbeat(&runner);
     for _ in 0..6 {
         runner.pass(SECOND);
     }
-    assert_ne!(lease(&runner), before, "a heartbeat was sent");
+    assert_ne!(heartbeat(&runner), before, "no heartbeat was sent");
 }
 
 #[test]

@@ -125,7 +125,10 @@ async fn record_all(assignment: Assignment, port: TaskPort, answers: Arc<StepAns
             Ok(()) => {
                 let mut acknowledged = answers.acknowledged.lock();
                 let other = acknowledged.insert((execution, key), value);
-                assert_eq!(other, None, "two attempts recorded a step of {execution}");
+                assert_eq!(
+                    other, None,
+                    "two attempts recorded the same step of {execution}"
+                );
                 answers.count.fetch_add(1, Ordering::SeqCst);
             }
             Err(error) => {

@@ -336,8 +336,9 @@ fn approval() -> TaskDefinition {
 /// The name of each person who tried to decide, with the answer to the request.
 type Answers = Vec<(String, Result<(), Error>)>;
 
-/// Decides the approvals of a group from two runners and two clients at the same time. Returns the answers for each execution.
-fn decide(racers: &Racers, ids: &[ExecutionId], wait: Duration) -> BTreeMap<ExecutionId, Answers> {
+/// Decides the approvals of a group from two runners and two clients at the same time, after a delay. Returns the answers for
+/// each execution.
+fn decide(racers: &Racers, ids: &[ExecutionId], delay: Duration) -> BTreeMap<ExecutionId, Answers> {
     type Decider<'a> = &'a (dyn Fn(ExecutionId, Control) -> Result<(), Error> + Sync);
     let by_runner = |number: usize| {
         move |id, action: Control| racers.runners[number].control(id, action).map(drop)
@@ -355,7 +356,7 @@ fn decide(racers: &Racers, ids: &[ExecutionId], wait: Duration) -> BTreeMap<Exec
             scope.spawn(move || {
                 let name = format!("decider {number}");
                 begin.wait();
-                pause(wait);
+                pause(delay);
                 for id in ids {
                     let action = if number % 2 == 0 {
                         let null = Json::parse("null").unwrap();
@@ -427,9 +428,9 @@ fn l11_either_a_decision_or_the_timeout_counts() {
         for group in groups() {
             let most = u64::try_from(micros(timeouts.timeout())).unwrap();
             let ids = racers.submit(group, &timeouts.workflow(), &keys("decide", group));
-            let wait_first = Duration::from_micros(rng.u64(0..most));
+            let delay = Duration::from_micros(rng.u64(0..most));
             let before = decided;
-            for (id, answers) in decide(&racers, &ids, wait_first) {
+            for (id, answers) in decide(&racers, &ids, delay) {
                 let ended = wait(&racers.runners[0], id);
                 assert_eq!(ended.record().status, ExecutionStatus::Completed);
                 let won = answers.iter().filter(|(_, answer)| answer.is_ok()).count();

@@ -1,4 +1,4 @@
-//! Tests of lists, of failures grouped by cause, of repeated executions, and of actions on many executions.
+//! Tests of lists, of failures grouped by cause, of reruns, and of actions on many executions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +105,7 @@ fn failures_are_grouped_by_their_cause() {
 }
 
 #[test]
-fn repeated_execution_records_its_original_and_its_actor() {
+fn rerun_records_the_earlier_execution_and_its_actor() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
@@ -152,7 +152,7 @@ fn repeated_execution_records_its_original_and_its_actor() {
 }
 
 #[test]
-fn action_on_many_executions_has_one_outcome_each() {
+fn action_on_many_executions_has_an_outcome_for_each() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);

@@ -151,7 +151,7 @@ fn f3_no_tick_fires_twice_after_the_clock_is_set_back() {
 }
 
 #[test]
-fn f4_ticks_skipped_by_the_clock_follow_the_catch_up_rule() {
+fn f4_ticks_passed_by_a_clock_jump_follow_the_catch_up_rule() {
     on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -314,7 +314,7 @@ fn f4_queued_tick_fires_when_the_previous_execution_ends() {
 }
 
 #[test]
-fn tick_is_skipped_until_its_workflow_is_defined() {
+fn ticks_are_skipped_until_their_workflow_is_defined() {
     on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -394,8 +394,8 @@ fn other_runners_notice_changed_schedules() {
         until("the following tick is recorded", || {
             history(&engine, id).len() == 3
         });
-        let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
-        assert_eq!(outcomes, [10, 20, 30]);
+        let times: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
+        assert_eq!(times, [10, 20, 30]);
         client.delete_schedule(id).unwrap();
         assert_eq!(
             client
@@ -603,12 +603,12 @@ fn g4_each_ended_execution_starts_one_execution() {
         causes.sort_unstable();
         ended.sort_unstable();
         assert_eq!(causes, ended);
-        let waits = engines[0]
+        let reasons = engines[0]
             .inspector()
             .explain_schedule(id, &[])
             .unwrap()
             .unwrap();
-        let sentences: Vec<String> = waits.iter().map(|reason| reason.sentence(NOON)).collect();
+        let sentences: Vec<String> = reasons.iter().map(|reason| reason.sentence(NOON)).collect();
         assert_eq!(
             sentences,
             [

@@ -107,7 +107,8 @@ fn q1_execution_does_not_end_if_its_final_tasks_cannot_be_stored() {
     }
 }
 
-/// Runs all tasks that are ready. `work` fails if `fails` is true; all other tasks complete.
+/// Runs all tasks that are ready or become ready, and returns their ids. `work` fails if `fails` is true; all other tasks
+/// complete.
 fn run_all(runner: &mut SteppedRunner, fails: bool) -> Vec<String> {
     let mut ran = Vec::new();
     for _ in 0..5 {
@@ -127,7 +128,7 @@ fn run_all(runner: &mut SteppedRunner, fails: bool) -> Vec<String> {
 }
 
 #[test]
-fn q5_earlier_final_tasks_do_not_count_after_a_clock_step() {
+fn q5_clock_jump_does_not_revive_earlier_final_tasks() {
     let mut runner = SteppedRunner::new(config());
     let work = TaskDefinition {
         dependencies: vec!["order".into()],

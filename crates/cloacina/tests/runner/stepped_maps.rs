@@ -265,7 +265,7 @@ fn k10_item_of_a_new_list_has_a_new_claim() {
     };
     register(&mut runner, "mapped", vec![timed], true);
     let id = runner.submit(request_with_rows("mapped", 1));
-    let (_, endless) = runner.start_next().expect("the item is dispatched");
+    let (_, timed_out) = runner.start_next().expect("the item is dispatched");
     runner.pass(2 * SECOND);
     assert_eq!(runner.status(id), ExecutionStatus::Failed);
     let again = Control::Retry {
@@ -277,8 +277,8 @@ fn k10_item_of_a_new_list_has_a_new_claim() {
         runner.start_next()
     });
     let next = next.expect("the item of the new list is dispatched");
-    assert_eq!(next.1.claim.item, endless.claim.item);
-    assert_ne!(next.1.claim, endless.claim);
+    assert_eq!(next.1.claim.item, timed_out.claim.item);
+    assert_ne!(next.1.claim, timed_out.claim);
     runner.finish(next, wrote("items", "1"));
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
 }

@@ -202,7 +202,10 @@ fn d6_cancel_with_a_lost_commit_answer_succeeds() {
     let (cancel, answer) = message_of(&runner, id, Control::CancelOpen);
     runner.fail_once(Verb::Commit, Moment::After);
     runner.step(cancel);
-    assert!(answer.wait(Duration::ZERO).is_none(), "not known yet");
+    assert!(
+        answer.wait(Duration::ZERO).is_none(),
+        "the outcome is not known yet"
+    );
     runner.pass(SECOND);
     let status = answer.wait(Duration::ZERO).unwrap().unwrap();
     assert_eq!(status, ExecutionStatus::Cancelled);
@@ -217,7 +220,10 @@ fn d7_retry_with_a_lost_commit_answer_succeeds() {
     let (retry, answer) = message_of(&runner, id, Control::Retry { from_task: None });
     runner.fail_once(Verb::Commit, Moment::After);
     runner.step(retry);
-    assert!(answer.wait(Duration::ZERO).is_none(), "not known yet");
+    assert!(
+        answer.wait(Duration::ZERO).is_none(),
+        "the outcome is not known yet"
+    );
     runner.pass(SECOND);
     let status = answer.wait(Duration::ZERO).unwrap().unwrap();
     assert!(!status.is_terminal());
@@ -254,7 +260,7 @@ fn d6_cancel_of_a_cancelled_execution_writes_nothing() {
 }
 
 #[test]
-fn d5_no_timeout_and_a_trace_are_stored_without_a_runner() {
+fn d5_submission_without_a_runner_stores_a_trace_and_no_timeout() {
     let runner = SteppedRunner::new(config());
     let endless = SubmitRequest {
         timeout: Some(NO_TIMEOUT),

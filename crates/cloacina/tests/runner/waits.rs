@@ -369,7 +369,11 @@ fn l12_data_of_an_approval_must_match_its_schema() {
                 ErrorCode::WorkflowInputInvalid,
                 "expected object, got array",
             ),
-            (&long, ErrorCode::ContextInvalid, "its data takes 16777"),
+            (
+                &long,
+                ErrorCode::ContextInvalid,
+                "the decision's data takes 16777",
+            ),
         ] {
             let inside = engine.control(id, approve(data)).unwrap_err();
             let other = outside.control(id, &approve(data)).unwrap_err();
@@ -378,7 +382,7 @@ fn l12_data_of_an_approval_must_match_its_schema() {
                 assert!(error.message.contains(message), "{}", error.message);
             }
         }
-        assert!(is_waiting(&engine, id), "a refused decision is not stored");
+        assert!(is_waiting(&engine, id), "a refused decision ended the wait");
         outside.control(id, &approve(r#"{"limit":5}"#)).unwrap();
         let result = wait(&engine, id)
             .final_context()
@@ -607,7 +611,10 @@ fn l7_acknowledged_signal_wins_over_the_timeout() {
                 );
             }
         }
-        assert!(won > 0, "no signal won: {won} won, {lost} lost");
+        assert!(
+            won > 0,
+            "no signal won over its timeout; {lost} waits timed out"
+        );
         engine.stop(Duration::from_secs(1));
         other.stop(Duration::from_secs(1));
     });

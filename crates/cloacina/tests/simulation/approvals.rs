@@ -134,7 +134,10 @@ impl Oracle {
                 });
                 let is_known = others.next().is_some();
                 self.check(is_known && !counts, || {
-                    format!("the decision by {by} about task {ordinal} of {id} was refused: {error}")
+                    format!(
+                        "the decision by {by} about task {ordinal} of {id} was refused although it is stored, or the \
+                         decision that it lost to is not: {error}"
+                    )
                 });
             }
             Err(_) => {}
@@ -159,7 +162,7 @@ impl World {
         let alive = Arc::clone(&process.alive);
         let execution = state.acknowledged[plan.target % known];
         let (task, by) = (format!("t{}", plan.task), format!("person-{number}"));
-        let ordinal = Ordinal::try_from(plan.task).expect("few tasks");
+        let ordinal = Ordinal::try_from(plan.task).expect("a task number fits in an ordinal");
         let action = if plan.approves {
             let null = Json::parse("null").expect("null is JSON");
             Control::approve(task, null, Some(by.clone()))

@@ -110,7 +110,7 @@ pub struct Family {
     started: HashMap<(TaskKey, u32), ExecutionId>,
     /// The child of each node, while the node waits for it and has not yet learned of its end.
     waiting: BTreeMap<TaskKey, ExecutionId>,
-    /// The children that must be cancelled, because their parent has ended.
+    /// The children that must be cancelled, because their node was cancelled or skipped.
     cancelled: BTreeSet<ExecutionId>,
 }
 
@@ -228,7 +228,7 @@ impl ObservedStore {
                     .iter()
                     .any(|message| is_of(message, InboxKind::Resume, child));
                 oracle.check(has_message, || {
-                    format!("the parent of {child} runs, but the child stays paused")
+                    format!("the parent of {child} runs, but the paused child gets no message")
                 });
             }
             for child in &left {
@@ -236,7 +236,7 @@ impl ObservedStore {
                     .iter()
                     .any(|message| is_of(message, InboxKind::Cancel, *child));
                 oracle.check(has_message, || {
-                    format!("the parent of {child} has ended, but the child gets no message")
+                    format!("the node of {child} was cancelled or skipped, but the child gets no message")
                 });
             }
         }

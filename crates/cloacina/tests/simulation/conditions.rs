@@ -101,14 +101,14 @@ impl Oracle {
                 )
             });
         }
-        let holds = parts().map(|(leaf, first)| match leaf {
+        let taken_by_part = parts().map(|(leaf, first)| match leaf {
             Leaf::Signal {
                 taken: Some(earlier),
                 ..
             } => Some(earlier.seq),
             _ => first.filter(|_| taken.iter().any(|signal| has_taken(&(leaf, first), signal))),
         });
-        holds.collect()
+        taken_by_part.collect()
     }
 
     /// L7–L9: checks that a wait ended because its condition held.
@@ -168,7 +168,7 @@ impl Oracle {
         let is_over = open.deadline.is_some_and(|deadline| deadline <= now + skew);
         self.check(is_over, || {
             format!(
-                "task {ordinal} of {id} timed out before {:?}",
+                "task {ordinal} of {id} timed out before its deadline {:?}",
                 open.deadline
             )
         });

@@ -31,7 +31,7 @@ pub enum Coverage {
     /// A runner ran a step during another runner's store request.
     Interleaved,
     /// A process was suspended during a store request.
-    StoppedInTheMiddle,
+    SuspendedDuringRequest,
     /// A worker reported an attempt that had been taken away from it.
     LateResult,
     TickFired,
@@ -74,7 +74,7 @@ pub enum Coverage {
     MapReopened,
     /// A caller changed the limit of a map.
     MapSet,
-    /// The store refused a batch because another runner had ended items of its map.
+    /// The store refused a batch because another runner had ended items of the same map.
     MapMoved,
     ItemClaimed,
     ItemCompleted,
@@ -114,7 +114,7 @@ impl Coverage {
         Self::Crashed,
         Self::Stopped,
         Self::Interleaved,
-        Self::StoppedInTheMiddle,
+        Self::SuspendedDuringRequest,
         Self::LateResult,
         Self::TickFired,
         Self::TickMissed,

@@ -238,7 +238,7 @@ impl ObservedStore {
             let link = submit.record.parent.as_ref();
             link.is_some_and(|link| link.finale.is_some())
         };
-        let is_left = |id: &ExecutionId| {
+        let is_dropped = |id: &ExecutionId| {
             let mut dropped = batch.submits.iter().filter(is_final);
             dropped.any(|submit| submit.record.id == *id)
         };
@@ -251,11 +251,11 @@ impl ObservedStore {
             schedules: batch.schedules.iter().map(copy_schedule).collect(),
             flow: FlowWrites {
                 links: (batch.flow.links.iter())
-                    .filter(|write| !is_left(&write.child))
+                    .filter(|write| !is_dropped(&write.child))
                     .cloned()
                     .collect(),
                 waits: (batch.flow.waits.iter())
-                    .filter(|write| !is_left(&write.execution))
+                    .filter(|write| !is_dropped(&write.execution))
                     .cloned()
                     .collect(),
                 ..batch.flow.clone()

@@ -1,9 +1,10 @@
 //! Tests random interleavings of two runners and several callers on one execution that waits (semantics L3, L5–L8, L11).
 //!
-//! A case is one execution with two waiting tasks: a wait for a signal, and an approval. Both have a timeout. The actors of a
-//! case are two runners, senders, people who decide, the clock, and sometimes callers who pause or cancel. Each actor stops
-//! before each of its database requests. A seeded random choice then selects the actor that continues, so any order of the
-//! requests can occur. The oracle checks each transaction, and this file checks the end of each case.
+//! A case is one execution with two waiting tasks: a wait for a signal, and an approval. Both have a timeout. The
+//! actors of a case are two runners, senders, people who decide, the clock, and sometimes callers who pause or cancel.
+//! Each actor stops before each of its database requests except polls for changes. A seeded random choice then selects
+//! the actor that continues, so any order of the requests can occur. The oracle checks each transaction, and this file
+//! checks the end of each case.
 //!
 //! `CLOACINA_INTERLEAVINGS=n` sets the number of cases: 10,000 in `make simulate`, 100,000 in `make soak`.
 
@@ -503,7 +504,10 @@ impl CaseDatabase {
             }
             self.now.fetch_add(TIMEOUT / 4, Ordering::Relaxed);
         }
-        Err(format!("{:?} has not ended", self.clients[0].execution(id)))
+        Err(format!(
+            "the execution has not ended: {:?}",
+            self.clients[0].execution(id)
+        ))
     }
 
     /// Checks how the wait and the approval ended, and returns the events that ended them.
@@ -528,7 +532,7 @@ impl CaseDatabase {
                 .map(|event| (event.task, event.kind.as_str()))
                 .collect();
             Err(format!(
-                "{problem}: {kinds:?} {answers:?} sent {:?} ended {:?}",
+                "{problem}: events {kinds:?}, answers {answers:?}, signals sent in transactions {:?}, tasks ended {:?}",
                 log.sent, log.ended
             ))
         };
@@ -638,7 +642,7 @@ fn explore(cases: u64, mutant: Option<Mutant>) -> (Option<(u64, String)>, CaseSt
 }
 
 #[test]
-fn every_interleaving_of_a_wait_ends_correctly() {
+fn random_interleavings_of_a_wait_end_correctly() {
     let cases = from_environment("CLOACINA_INTERLEAVINGS").unwrap_or(CASES);
     let (broken, (ends, orders)) = explore(cases, None);
     println!("{cases} cases, {} distinct orders: {ends:?}", orders.len());
@@ -648,7 +652,8 @@ fn every_interleaving_of_a_wait_ends_correctly() {
     if cases >= CASES {
         assert!(
             orders.len() as u64 > cases * 9 / 10,
-            "too few distinct orders"
+            "only {} distinct orders of turns in {cases} cases",
+            orders.len()
         );
         for end in ["signal", "timeout", "cancel"] {
             assert!(

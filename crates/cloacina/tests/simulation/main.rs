@@ -45,7 +45,10 @@ const MUTANT_SEEDS: u64 = 1_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().expect("a whole number"))
+    Some(
+        text.parse()
+            .expect("the environment variable is a whole number"),
+    )
 }
 
 /// Runs seeds on all cores until a seed fails. Returns the lowest failing seed with its error, and the coverage.
@@ -78,7 +81,7 @@ fn explore(
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         handles
             .into_iter()
-            .map(|handle| handle.join().expect("a world does not panic"))
+            .map(|handle| handle.join().expect("a simulation does not panic"))
             .collect()
     });
     let mut coverage: BTreeMap<Coverage, u64> = BTreeMap::new();
@@ -101,13 +104,13 @@ fn every_seed_satisfies_the_oracle() {
     if let Some((seed, what)) = broken {
         panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
     }
-    // Events that never occur are not tested.
+    // If an event never occurs, the rules for it are not tested.
     if count >= MANY_SEEDS {
         let absent: Vec<Coverage> = Coverage::ALL
             .into_iter()
             .filter(|covered| !coverage.contains_key(covered))
             .collect();
-        assert!(absent.is_empty(), "these never occurred: {absent:?}");
+        assert!(absent.is_empty(), "these events never occurred: {absent:?}");
     }
 }
 
@@ -119,7 +122,10 @@ fn seed_replays_exactly() {
             first.trace == second.trace,
             "seed {seed} replayed differently"
         );
-        assert_eq!(first.coverage, second.coverage, "seed {seed}");
+        assert_eq!(
+            first.coverage, second.coverage,
+            "seed {seed} replayed differently"
+        );
     }
 }
 

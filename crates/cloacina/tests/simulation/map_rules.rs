@@ -24,7 +24,7 @@ pub struct MapMirror {
     source: Option<u32>,
     /// The number of items without an element, because the source ended without a result for them.
     missing: u32,
-    /// Whether the source has ended.
+    /// Whether all elements are known, because the source has ended.
     has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
     /// The item claims of this map that were committed, except those of snoozed attempts. The attempt after a snooze
@@ -201,7 +201,10 @@ impl Oracle {
             });
             let again = again.map(|write| write.ordinal);
             self.check(again.is_none(), || {
-                format!("the end of map {again:?} of {id} was recorded twice")
+                format!(
+                    "the end of map {} of {id} was recorded twice",
+                    again.unwrap_or_default()
+                )
             });
         }
     }
@@ -252,7 +255,10 @@ impl Oracle {
     }
 
     /// K3, K6: checks the end of an item's attempt, and records it in the mirror.
-    #[expect(clippy::too_many_lines, reason = "a rule for each state")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "each state of an item has its own rule"
+    )]
     pub fn change_item(
         &mut self,
         workflow: &Workflow,
@@ -356,7 +362,7 @@ impl Oracle {
                     )
                 });
             }
-            status => self.check(false, || format!("an attempt left {} {status}", name())),
+            status => self.check(false, || format!("{} is {status} after an attempt", name())),
         }
         self.check(is_rescue || writer == claim.runner, || {
             format!(
@@ -572,8 +578,8 @@ impl Oracle {
             .map(|record| record.tasks[task as usize].status);
         self.check(status == Some(expected), || {
             format!(
-                "map {task} of {id} ended as {status:?} instead of {expected:?}: {failed} items failed, and at most {:?} \
-                 may fail",
+                "map {task} of {id} ended as {status:?} instead of {expected:?}: {failed} items failed, and max_failed \
+                 is {:?}",
                 map.max_failed
             )
         });

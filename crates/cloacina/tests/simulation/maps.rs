@@ -84,7 +84,7 @@ pub fn input(rng: &mut Rng) -> Context {
         _ => list(rng.usize(1..9)),
     };
     let mut context = Context::new();
-    context.set(ROWS, Json::parse(&rows).expect("it is JSON"));
+    context.set(ROWS, Json::parse(&rows).expect("the rows are JSON"));
     context
 }
 

@@ -35,10 +35,13 @@ struct TaskTally {
 /// Checks every transaction of a simulation.
 pub struct Oracle {
     pub workflows: HashMap<DefinitionId, Arc<Workflow>>,
+    /// The executions, as the last transaction that changed them has written them.
     pub mirror: BTreeMap<ExecutionId, ExecutionRecord>,
     pub coverage: BTreeMap<Coverage, u64>,
+    /// The first violation, if there is one.
     pub broken: Option<String>,
     pub acknowledged: BTreeSet<ExecutionId>,
+    /// The acknowledged execution of each workflow and key.
     keys: HashMap<(String, String), ExecutionId>,
     /// The claims that have been durable, except those of attempts that snoozed, were released or began to wait: the next
     /// attempt has the same number, and can have the same claim.
@@ -55,8 +58,8 @@ pub struct Oracle {
     tallies: HashMap<TaskKey, TaskTally>,
     /// The recorded steps of each task: the position and the value of each key.
     pub steps: HashMap<TaskKey, BTreeMap<String, (u32, String)>>,
-    /// The last question of each task's running function whether a sleep or wait is over: the claim of the attempt that
-    /// asked, and the sleep or wait.
+    /// The last time that each task's running function asked whether a sleep or wait is over: the claim of the attempt
+    /// that asked, and the sleep or wait.
     pub(super) asked: HashMap<TaskKey, (Claim, Park)>,
     /// The sleeps and waits whose ends the current transaction records, and which were already over when the function
     /// asked. Such a function keeps running.
@@ -243,7 +246,7 @@ impl Oracle {
             // A second request to cancel may write the same record again.
             let same = before.status == after.status && before.tasks == after.tasks;
             self.check(!before.status.is_terminal() || retried || same, || {
-                format!("{id} changed after its end as {}", before.status)
+                format!("{id} had ended as {}, but was changed", before.status)
             });
         }
         self.note_actions(history);
@@ -533,7 +536,7 @@ impl Oracle {
             let waited = now.since(since);
             let late = self.max_wait.is_some_and(|max_wait| waited > max_wait);
             self.check(!late, || {
-                format!("task {ordinal} of {id} was due but waited {waited} us")
+                format!("task {ordinal} of {id} was due but waited {waited} us for its claim")
             });
         }
         let task = workflow.task(ordinal);
@@ -546,7 +549,10 @@ impl Oracle {
         let held = priorities.iter().filter(|held| **held == lowest).count();
         let limit = self.claim_limit;
         self.check(limit.is_none_or(|limit| held <= limit), || {
-            format!("runner {writer} holds {held} claims, more than {limit:?}")
+            format!(
+                "runner {writer} holds {held} claims, more than {}",
+                limit.unwrap_or_default()
+            )
         });
     }
 
@@ -570,8 +576,9 @@ impl Oracle {
             .position(|task| !task.status.is_terminal());
         self.check(open.is_none(), || {
             format!(
-                "{id} ended as {} although task {open:?} is open",
-                record.status
+                "{id} ended as {} although task {} is open",
+                record.status,
+                open.unwrap_or_default()
             )
         });
         let timed_out = record

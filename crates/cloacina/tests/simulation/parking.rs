@@ -142,7 +142,7 @@ impl World {
     ) -> Message {
         steps.is_answered.store(false, Ordering::Relaxed);
         let answered = Arc::clone(&steps.is_answered);
-        let (slot, left) = (Arc::clone(&steps.answer), Arc::clone(&steps.is_left));
+        let (slot, refused) = (Arc::clone(&steps.answer), Arc::clone(&steps.is_refused));
         let oracle = Arc::clone(&self.oracle);
         let asked = (claim, (*park).clone());
         oracle.lock().asked.insert((execution, task), asked);
@@ -159,7 +159,7 @@ impl World {
                 });
                 answered.store(true, Ordering::Relaxed);
             }
-            Err(_) => left.store(true, Ordering::Relaxed),
+            Err(_) => refused.store(true, Ordering::Relaxed),
         };
         Message::EndWait {
             execution,
@@ -210,7 +210,7 @@ impl Oracle {
         });
         self.check(is_asked_for, || {
             format!(
-                "the end of {} of task {task} of {id} was recorded, but the task was not waiting for it",
+                "the end of '{}' of task {task} of {id} was recorded, but the task was not waiting for it",
                 step.key
             )
         });

@@ -79,7 +79,8 @@ impl World {
         self.copy_oracle_log();
         let mut state = self.state.lock();
         if state.trace.is_some() {
-            let line = format!("  {runner} {point} {verdict:?} nests={nests} still={is_suspended}");
+            let line =
+                format!("  {runner} {point} {verdict:?} nests={nests} suspended={is_suspended}");
             state.note(line);
         }
         state.depth += u8::from(nests);
@@ -89,7 +90,7 @@ impl World {
         }
         if is_suspended {
             // The process is suspended during a request, and the rest of the simulation continues.
-            self.oracle.lock().cover(Coverage::StoppedInTheMiddle);
+            self.oracle.lock().cover(Coverage::SuspendedDuringRequest);
             self.run_until(self.now() + span);
         } else if nests {
             if other != runner {

@@ -225,7 +225,8 @@ impl World {
             let is_counted = !self.scenario.has_more_tasks();
             if roomy && is_counted && self.mutant != Some(Mutant::TakeTooMuch) {
                 self.oracle.lock().max_wait = Some(
-                    i64::try_from(poll.as_micros()).expect("the time is short") + 100 * MILLISECOND,
+                    i64::try_from(poll.as_micros()).expect("the interval fits in i64")
+                        + 100 * MILLISECOND,
                 );
             }
         }

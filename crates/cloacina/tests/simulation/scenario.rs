@@ -58,7 +58,7 @@ pub struct Scenario {
 
 pub struct RunnerPlan {
     pub config: RunnerConfig,
-    /// The error of the runner's wall clock.
+    /// The deviation of the runner's wall clock from the simulated time.
     pub skew: Micros,
     /// For each workflow, whether the runner registers it at startup. After the faults, the runner registers all workflows.
     pub knows: Vec<bool>,

@@ -68,7 +68,7 @@ impl World {
             recorded: 0,
             is_answered: Arc::new(AtomicBool::new(true)),
             answer: Arc::default(),
-            is_left: Arc::default(),
+            is_refused: Arc::default(),
             patience: 200,
         })
     }
@@ -91,7 +91,7 @@ impl World {
             return;
         };
         let loaded = steps.loaded.lock().clone();
-        if steps.is_left.load(Ordering::Relaxed) || steps.patience == 0 {
+        if steps.is_refused.load(Ordering::Relaxed) || steps.patience == 0 {
             return;
         }
         let is_waiting = loaded.is_none() || !steps.is_answered.load(Ordering::Relaxed);
@@ -163,7 +163,7 @@ impl World {
     ) -> Message {
         let oracle = Arc::clone(&self.oracle);
         let answered = Arc::clone(&steps.is_answered);
-        let left = Arc::clone(&steps.is_left);
+        let refused = Arc::clone(&steps.is_refused);
         let recorded = step.clone();
         let reply = move |answer: Result<(), _>| {
             if answer.is_ok() {
@@ -172,7 +172,7 @@ impl World {
                     .lock()
                     .acknowledge_step(execution, task, claim, &recorded);
             } else {
-                left.store(true, Ordering::Relaxed);
+                refused.store(true, Ordering::Relaxed);
                 oracle.lock().cover(Coverage::StepRefused);
             }
         };
@@ -205,7 +205,7 @@ impl Oracle {
                 let earlier = steps.insert(step.key.clone(), value);
                 self.check(earlier.is_none(), || {
                     format!(
-                        "the end of {} of task {task} of {id} was recorded twice",
+                        "the end of '{}' of task {task} of {id} was recorded twice",
                         step.key
                     )
                 });

@@ -117,7 +117,7 @@ pub struct FunctionSteps {
     /// The answer to the question whether the function's next sleep or wait is over. Without an answer, the function asks.
     pub answer: Arc<Mutex<Option<WaitAnswer>>>,
     /// Set when the runner has refused a message of the function. The function then calls no further step.
-    pub is_left: Arc<AtomicBool>,
+    pub is_refused: Arc<AtomicBool>,
     /// How many more times the function may check for an answer.
     pub patience: u8,
 }

@@ -103,7 +103,7 @@ pub fn sends(rng: &mut Rng, heals_at: Micros) -> Vec<SendPlan> {
 pub struct Signals {
     stored: Vec<SignalRecord>,
     ids: HashMap<String, i64>,
-    /// The number of the newest signal that each task took from each topic.
+    /// The sequence number of the newest signal that each task took from each topic.
     taken: HashMap<TaskKey, BTreeMap<Topic, i64>>,
     /// The executions that a stored signal must cancel, with the time of the signal.
     stopped: BTreeMap<ExecutionId, Timestamp>,

@@ -27,10 +27,10 @@ const MAX_EVENTS: u64 = 1_500_000;
 #[derive(Clone)]
 pub struct VirtualClock {
     now: Arc<AtomicI64>,
-    /// The error of the wall clock.
+    /// The deviation of the wall clock from the simulated time.
     skew: Arc<AtomicI64>,
     /// Whether the monotonic clock jumps with the wall clock. Only a mutant sets this.
-    steps: bool,
+    jumps: bool,
 }
 
 impl VirtualClock {
@@ -39,14 +39,14 @@ impl VirtualClock {
         self.skew.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Returns the error of the wall clock.
+    /// Returns the deviation of the wall clock from the simulated time.
     pub fn skew(&self) -> Micros {
         self.skew.load(Ordering::Relaxed)
     }
 
     /// Returns the simulated time at which the monotonic clock shows `at`.
     fn world_time(&self, at: Monotonic) -> Micros {
-        at.0.saturating_sub(if self.steps { self.skew() } else { 0 })
+        at.0.saturating_sub(if self.jumps { self.skew() } else { 0 })
     }
 }
 
@@ -57,7 +57,7 @@ impl Clock for VirtualClock {
 
     fn monotonic(&self) -> Monotonic {
         let now = self.now.load(Ordering::Relaxed);
-        Monotonic(now + if self.steps { self.skew() } else { 0 })
+        Monotonic(now + if self.jumps { self.skew() } else { 0 })
     }
 }
 
@@ -74,7 +74,9 @@ pub struct World {
     pub state: Mutex<WorldState>,
     /// The new acknowledgements of submissions. They are processed after each step.
     pub acknowledgements: Arc<Mutex<Vec<Acknowledgement>>>,
+    /// The callers whose executions have ended: the runner and the execution.
     pub ends: Arc<Mutex<BTreeSet<(usize, ExecutionId)>>>,
+    /// The callers that wait: the runner, whether its process is alive, and the execution.
     pub awaited: Mutex<Vec<(usize, Arc<AtomicBool>, ExecutionId)>>,
     pub me: Weak<World>,
 }
@@ -119,10 +121,13 @@ impl World {
         let timeouts = timeouts.filter_map(|plan| plan.config.task_timeout);
         oracle.task_timeout = timeouts
             .min()
-            .map(|timeout| Micros::try_from(timeout.as_micros()).expect("the time is short"));
+            .map(|timeout| Micros::try_from(timeout.as_micros()).expect("the timeout fits in i64"));
         oracle.unstorable = scenario.unstorable.map(|(workflow, task)| {
             let name = scenario.workflows[workflow].name().to_owned();
-            (name, Ordinal::try_from(task).expect("few tasks"))
+            (
+                name,
+                Ordinal::try_from(task).expect("a task number fits in an ordinal"),
+            )
         });
         if scenario.faults.is_fault_free() {
             let limits = scenario.runners.iter().map(|plan| {
@@ -137,7 +142,7 @@ impl World {
         let clocks = scenario.runners.iter().map(|plan| VirtualClock {
             now: Arc::clone(&clock),
             skew: Arc::new(AtomicI64::new(plan.skew)),
-            steps: mutant == Some(Mutant::WallClockTimers),
+            jumps: mutant == Some(Mutant::WallClockTimers),
         });
         let clocks = clocks.collect();
         let oracle = Arc::new(Mutex::new(oracle));
@@ -170,7 +175,7 @@ impl World {
         while !self.is_over() && self.handle_next(end) {}
         let is_looping = self.state.lock().handled >= MAX_EVENTS;
         self.oracle.lock().check(!is_looping, || {
-            format!("executions are still open after {MAX_EVENTS} events")
+            format!("the simulation is not over after {MAX_EVENTS} events")
         });
         self.oracle.lock().check_at_rest();
         self.check_ticks();

@@ -59,9 +59,12 @@ fn a_deleted_or_replaced_file_is_detected() {
         assert_eq!(store.heartbeat(runner, NOW, NOW), Ok(true));
         remove_or_replace(&path);
         // The store does not check the files at every request.
-        let noticed = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while store.heartbeat(runner, NOW, NOW).is_ok() {
-            assert!(Instant::now() < noticed);
+            assert!(
+                Instant::now() < deadline,
+                "the store has not detected the change of its files"
+            );
         }
         for error in [
             store.heartbeat(runner, NOW, NOW).unwrap_err(),

@@ -330,7 +330,7 @@ fn the_tables_coexist_with_an_application_that_uses_diesel() {
 }
 
 #[test]
-fn a_path_may_contain_any_character() {
+fn a_path_may_contain_special_characters() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "a b.db",

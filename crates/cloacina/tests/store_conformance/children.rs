@@ -288,7 +288,7 @@ pub fn children_of_an_execution_are_listed(subject: Subject) {
     assert_eq!(summaries[1].parent, None);
 }
 
-pub fn only_ended_executions_are_deleted_and_children_after_parents(subject: Subject) {
+pub fn only_ended_executions_are_deleted_and_parents_before_children(subject: Subject) {
     let world = World::new(subject, 1);
     let cancelled = cloacina::types::ExecutionStatus::Cancelled;
     let (mut parent, open) = (world.ready(&[0]), world.ready(&[0]));

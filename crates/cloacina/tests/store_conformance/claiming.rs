@@ -21,7 +21,7 @@ fn ids(claimed: &[Claimed]) -> Vec<(ExecutionId, Ordinal)> {
         .collect()
 }
 
-pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
+pub fn a_claim_makes_the_task_and_its_execution_running(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0]);
     world.submit(&record);
@@ -196,7 +196,7 @@ pub fn a_queue_named_twice_returns_each_task_once(subject: Subject) {
     assert_eq!(committed.more, [false]);
 }
 
-pub fn other_queues_are_not_claimed(subject: Subject) {
+pub fn tasks_of_other_queues_are_not_claimed(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.ready(&[0]);
     world.submit(&record);
@@ -294,7 +294,7 @@ pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
 }
 
 /// Submits an execution whose first task must not be claimed before `ready_at`.
-fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
+fn delayed(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
     let mut record = ExecutionRecord {
         priority,
         ..world.ready(&[0])
@@ -304,9 +304,9 @@ fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord
     record
 }
 
-pub fn a_waiting_task_is_claimed_when_it_is_due(subject: Subject) {
+pub fn a_delayed_task_is_claimed_when_it_is_due(subject: Subject) {
     let world = World::new(subject, 1);
-    let record = waiting(&world, 0, NOW + SECOND);
+    let record = delayed(&world, 0, NOW + SECOND);
     let early = world.request(vec![world.class(5)], NOW + SECOND - 1);
     assert_eq!(
         (early.claimed.len(), early.more.as_slice()),
@@ -324,8 +324,8 @@ pub fn next_due_covers_only_the_requested_queues(subject: Subject) {
     let (queue, mut foreign) = other(&world, "other");
     foreign.tasks[0].ready_at = Some(NOW + 1);
     submit_to(&world, queue, "other", &foreign);
-    waiting(&world, 0, NOW + 3 * SECOND);
-    waiting(&world, 9, NOW + 2 * SECOND);
+    delayed(&world, 0, NOW + 3 * SECOND);
+    delayed(&world, 9, NOW + 2 * SECOND);
     assert_eq!(
         world.request(vec![world.class(0)], NOW).next_due,
         Some(NOW + 2 * SECOND)
@@ -347,11 +347,11 @@ pub fn next_due_covers_only_the_requested_queues(subject: Subject) {
 
 pub fn a_delayed_task_is_ordered_by_priority_and_age(subject: Subject) {
     let world = World::new(subject, 1);
-    let old_retry = waiting(&world, 0, NOW);
+    let old_retry = delayed(&world, 0, NOW);
     let fresh = world.ready(&[0]);
     world.submit(&fresh);
-    let urgent_retry = waiting(&world, 3, NOW - SECOND);
-    let late = waiting(&world, 9, NOW + SECOND);
+    let urgent_retry = delayed(&world, 3, NOW - SECOND);
+    let late = delayed(&world, 9, NOW + SECOND);
     assert_eq!(
         ids(&world.claim(2)),
         [(urgent_retry.id, 0), (old_retry.id, 0)]
@@ -363,12 +363,12 @@ pub fn a_delayed_task_is_ordered_by_priority_and_age(subject: Subject) {
     );
 }
 
-pub fn waiting_tasks_are_claimed_up_to_the_limit(subject: Subject) {
+pub fn delayed_tasks_are_claimed_up_to_the_limit(subject: Subject) {
     let world = World::new(subject, 1);
     let records: Vec<_> = (0..5)
-        .map(|index| waiting(&world, 0, NOW - 10 + index))
+        .map(|index| delayed(&world, 0, NOW - 10 + index))
         .collect();
-    waiting(&world, 0, NOW + SECOND);
+    delayed(&world, 0, NOW + SECOND);
     let first = world.request(vec![world.class(2)], NOW);
     assert_eq!(
         ids(&first.claimed),
@@ -473,7 +473,7 @@ pub fn a_claimed_execution_is_pending_until_its_start_is_written(subject: Subjec
     assert_eq!(
         loaded.started_at,
         Some(NOW + 2),
-        "the earliest start of a task"
+        "the execution has the earliest start of its tasks"
     );
     let starts = loaded.tasks.iter().map(|task| task.started_at);
     assert_eq!(starts.collect::<Vec<_>>(), [Some(NOW + 3), Some(NOW + 2)]);
@@ -614,8 +614,8 @@ pub fn ready_executions_are_found_in_each_queue(subject: Subject) {
         .collect();
     let (queue, foreign) = other(&world, "other");
     submit_to(&world, queue, "other", &foreign);
-    let late = waiting(&world, 0, NOW);
-    waiting(&world, 0, NOW + SECOND);
+    let late = delayed(&world, 0, NOW);
+    delayed(&world, 0, NOW + SECOND);
     world.submit(&world.running());
     let found = |per_queue, limit| {
         let mut found = (world.store)

@@ -34,7 +34,7 @@ pub fn a_changed_task_makes_a_new_version(subject: Subject) {
     );
 }
 
-pub fn definitions_are_listed_oldest_first_after_an_id(subject: Subject) {
+pub fn definitions_after_an_id_are_listed_oldest_first(subject: Subject) {
     let store = subject.store;
     let ids: Vec<DefinitionId> = ["b", "a", "c"]
         .map(|name| store.put_definition(&workflow(name, 1), NOW).unwrap())
@@ -58,7 +58,8 @@ pub fn e8_versions_lists_only_the_newest_and_used_versions(subject: Subject) {
         let version = workflow("etl", tasks);
         world.store.put_definition(&version, NOW).unwrap()
     };
-    // The newest versions are listed too, because running programs may submit them soon.
+    // `versions` also lists the 64 newest versions, even if no execution uses them, because running programs may submit
+    // them.
     let later: Vec<DefinitionId> = (2..=65).map(put).collect();
     let list = |after| -> Vec<DefinitionId> {
         let versions = world.store.versions(after).unwrap();
@@ -113,7 +114,7 @@ pub fn e8_pruning_deletes_unneeded_old_versions(subject: Subject) {
     assert!(put(2, NOW) > newest);
 }
 
-pub fn definitions_are_counted_by_version(subject: Subject) {
+pub fn each_version_of_a_definition_is_counted_once(subject: Subject) {
     let store = &subject.store;
     assert_eq!(store.count_definitions().unwrap(), 0);
     for tasks in [1, 2, 2] {

@@ -1,4 +1,5 @@
-//! Cases for offers, progress, log lines and health checks. An offer says which tasks of a workflow a runner can run.
+//! Cases for offers, progress, log lines, the backlog and health checks. An offer says which tasks of a workflow a
+//! runner can run.
 
 use cloacina::types::{
     ExecutionId, ExecutionStatus, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp,
@@ -17,7 +18,7 @@ fn offer(workflow: &str, runner: RunnerId, tasks: &[&str]) -> Offer {
     }
 }
 
-pub fn an_announcement_updates_the_row_and_keeps_the_offers(subject: Subject) {
+pub fn an_announcement_updates_the_runners_row_and_replaces_its_offers(subject: Subject) {
     let store = subject.store;
     let (id, other) = (register(&*store), register(&*store));
     let first = offer("etl", id, &["a", "b\"c"]);
@@ -43,7 +44,7 @@ pub fn an_announcement_updates_the_row_and_keeps_the_offers(subject: Subject) {
     assert_eq!(store.offers("missing").unwrap(), []);
 }
 
-pub fn a_dead_runners_announcement_does_not_change_its_row(subject: Subject) {
+pub fn a_dead_runners_announcement_does_not_revive_it(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     assert!(store.declare_dead(id, NOW + 15 * SECOND, NOW).unwrap());
@@ -70,19 +71,20 @@ pub fn withdrawn_offer_is_kept_until_an_equal_offer_is_withdrawn(subject: Subjec
         store.withdraw(*id, Some(at)).unwrap();
         store.retire_runner(*id).unwrap();
     }
-    // The first offer is deleted, because the second offer has the same tasks and was withdrawn later. The third offer has
-    // another task.
+    // The first offer is deleted, because the second offer has the same tasks and was withdrawn later. The third offer
+    // has another task.
     assert_eq!(seen(&*store), [(ids[1], NOW + 6), (ids[2], NOW + 7)]);
 }
 
-pub fn a_withdrawal_without_a_time_has_the_last_heartbeats_time(subject: Subject) {
+pub fn a_withdrawal_without_a_time_uses_the_time_of_the_last_heartbeat(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     store.announce(id, &[], &[offer("w", id, &["a"])]).unwrap();
     let row = store.runners().unwrap().remove(0);
     store.withdraw(id, None).unwrap();
     let seen_at = store.offers("w").unwrap()[0].seen_at;
-    // PostgreSQL dates heartbeats by its own clock.
+    // PostgreSQL stores heartbeats with the time of the server, and `runners` converts that time to this process's
+    // clock. So the two times differ there.
     let is_heartbeat = seen_at == row.heartbeat_at;
     assert!(
         is_heartbeat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),
@@ -145,7 +147,7 @@ pub fn log_lines_are_returned_in_order(subject: Subject) {
     );
 }
 
-pub fn the_backlog_is_counted_up_to_its_limit(subject: Subject) {
+pub fn the_backlog_is_counted_up_to_a_limit(subject: Subject) {
     let world = World::new(subject, 3);
     assert_eq!(world.store.backlog(10).unwrap(), 0);
     world.submit(&world.ready(&[0, 1]));

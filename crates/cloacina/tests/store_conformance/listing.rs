@@ -18,7 +18,7 @@ fn all() -> ListQuery {
     }
 }
 
-/// Returns the ids in the order of a list.
+/// Returns the ids of these executions, newest first.
 fn newest_first(records: &[&ExecutionRecord]) -> Vec<ExecutionId> {
     let mut ids: Vec<ExecutionId> = records.iter().map(|record| record.id).collect();
     ids.sort_unstable_by(|left, right| right.cmp(left));
@@ -69,9 +69,9 @@ pub fn executions_are_listed_newest_first_by_page(subject: Subject) {
 
 #[expect(
     clippy::too_many_lines,
-    reason = "one table of queries on the same rows"
+    reason = "the test sends many queries for the same rows"
 )]
-pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subject) {
+pub fn lists_are_filtered_by_state_workflow_definition_and_time(subject: Subject) {
     let world = World::new(subject, 1);
     let other = workflow("other", 1);
     let second_version = workflow("etl", 2);
@@ -187,7 +187,7 @@ pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subj
     );
 }
 
-pub fn executions_are_listed_by_keys(subject: Subject) {
+pub fn lists_are_filtered_by_keys(subject: Subject) {
     let world = World::new(subject, 1);
     let other = workflow("other", 1);
     let other_definition = world.store.put_definition(&other, NOW).unwrap();
@@ -254,7 +254,7 @@ pub fn executions_are_listed_by_keys(subject: Subject) {
     assert_eq!(list(of_other), [other_one.id]);
 }
 
-pub fn executions_are_listed_by_several_states(subject: Subject) {
+pub fn lists_are_filtered_by_several_states(subject: Subject) {
     let world = World::new(subject, 1);
     let pending = world.ready(&[0]);
     world.submit(&pending);
@@ -304,7 +304,7 @@ pub fn executions_are_listed_by_several_states(subject: Subject) {
     );
 }
 
-pub fn an_unknown_workflow_lists_nothing(subject: Subject) {
+pub fn the_list_of_an_unknown_workflow_is_empty(subject: Subject) {
     let world = World::new(subject, 1);
     world.submit(&world.ready(&[0]));
     let query = ListQuery {
@@ -369,7 +369,7 @@ pub fn only_a_running_execution_can_be_overdue(subject: Subject) {
     );
 }
 
-pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subject) {
+pub fn prune_deletes_old_ended_executions_with_all_their_rows(subject: Subject) {
     let world = World::new(subject, 1);
     let mut old = world.running();
     old.input = Arc::new(Context::from_json(r#"{"a":1}"#).unwrap());

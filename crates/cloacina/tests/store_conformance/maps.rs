@@ -105,7 +105,8 @@ fn claimed(committed: &Committed) -> Vec<u32> {
     items.map(|item| item.item).collect()
 }
 
-/// Returns the write that ends the first attempt of an item, or makes the item ready for its next attempt in a second.
+/// Returns the write that ends the first attempt of an item. If `status` is `Ready`, the next attempt is due one
+/// second after `NOW`.
 fn ended(world: &World, item: u32, status: TaskStatus, result: &str) -> ItemWrite {
     ItemWrite {
         fence: ItemFence::Claim(Claim {
@@ -363,7 +364,8 @@ fn claim_follower(world: &World) -> Committed {
     commit(world, maps).unwrap()
 }
 
-/// Like `ends`, but each ended item also gives the aligned map an item: ready if it completed, and skipped if it failed.
+/// Like `ends`, but each ended item also gives the aligned map an item: ready if it completed, and skipped if it
+/// failed.
 fn ends_with_elements(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
     let mut writes = ends(record, items);
     writes.ends[0].feeds = vec![(0, 1)];

@@ -135,7 +135,7 @@ pub fn contexts_keep_unicode_escapes_big_numbers_and_order(subject: Subject) {
     );
 }
 
-pub fn a_pending_task_has_a_row_only_if_one_was_written(subject: Subject) {
+pub fn a_pending_task_has_a_row_only_if_it_was_ready_before(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0]);
     world.submit(&record);

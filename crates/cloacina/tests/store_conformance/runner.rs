@@ -61,7 +61,7 @@ pub fn a_dead_runner_stays_dead(subject: Subject) {
     assert_eq!(living, [other]);
 }
 
-pub fn claims_of_includes_tasks_of_paused_executions(subject: Subject) {
+pub fn claims_of_a_runner_include_those_in_paused_executions(subject: Subject) {
     let world = World::new(subject, 2);
     let (running, mut paused, done) = (
         world.running(),
@@ -108,7 +108,7 @@ pub fn a_retired_runner_is_deleted(subject: Subject) {
     store.retire_runner(two).unwrap();
 }
 
-pub fn registering_again_changes_nothing(subject: Subject) {
+pub fn registering_a_dead_runner_again_changes_nothing(subject: Subject) {
     let store = subject.store;
     let row = runner_row(RunnerId::generate(), NOW);
     store.register_runner(&row).unwrap();

@@ -76,8 +76,8 @@ fn tick(due_at: Timestamp, outcome: TickOutcome, execution: Option<ExecutionId>)
     }
 }
 
-/// Commits a change of a schedule with its ticks and executions. Returns whether the change was applied, and the outcome of
-/// each submission.
+/// Commits a change of a schedule with its ticks and executions. Returns whether the change was applied, and the
+/// outcome of each submission.
 fn fire(
     world: &World,
     after: &ScheduleRecord,
@@ -252,7 +252,7 @@ pub fn due_schedules_are_earliest_first_with_the_next_due_time(subject: Subject)
     assert_eq!(crons(&world, NOW + 8 * SECOND).next, None);
 }
 
-pub fn due_triggers_are_returned_only_if_they_are_named(subject: Subject) {
+pub fn due_triggers_are_returned_only_if_the_query_names_them(subject: Subject) {
     let world = World::new(subject, 1);
     let trigger = |name: &str, at| ScheduleRecord {
         kind: ScheduleKind::Trigger,
@@ -603,8 +603,8 @@ fn definition(store: &dyn Store) -> cloacina::types::DefinitionId {
     store.definitions(cloacina::types::DefinitionId(0)).unwrap()[0].id
 }
 
-/// Ends an execution of `etl`. The same batch stores a row for each trigger that this end fires. Returns whether the change was
-/// applied.
+/// Ends an execution of `etl`. The same batch stores a row for each trigger that this end fires. Returns whether the
+/// change was applied.
 fn end(
     world: &World,
     record: &mut ExecutionRecord,
@@ -646,7 +646,7 @@ fn follower(world: &World, name: &str, statuses: &[ExecutionStatus]) -> Schedule
     stored(&*world.store, record)
 }
 
-/// Returns the ended executions that a trigger must still handle, each with the number of failed calls.
+/// Returns the ended executions that a trigger must handle at `now`, each with the number of failed calls.
 fn pending(world: &World, trigger: &ScheduleRecord, now: Timestamp) -> Vec<(ExecutionId, u32)> {
     let found = world.store.pending_ends(trigger.id, now, 10).unwrap();
     found

@@ -73,7 +73,7 @@ pub fn labels_are_read_back_with_their_execution(subject: Subject) {
     assert_eq!(read, [&given, &Labels::NONE]);
 }
 
-pub fn labels_of_a_duplicate_are_not_stored(subject: Subject) {
+pub fn labels_of_a_duplicate_submission_are_not_stored(subject: Subject) {
     let world = World::new(subject, 1);
     let keyed = |record: &mut ExecutionRecord| record.key = Some("key".to_owned());
     let first = submit(&world, NOW, &labels(&[("order", "1")]), keyed);
@@ -87,7 +87,7 @@ pub fn labels_of_a_duplicate_are_not_stored(subject: Subject) {
     assert_eq!(summary.labels, labels(&[("order", "1")]));
 }
 
-pub fn executions_are_listed_by_their_labels(subject: Subject) {
+pub fn lists_are_filtered_by_labels(subject: Subject) {
     let world = World::new(subject, 1);
     let one = submit(
         &world,
@@ -174,7 +174,7 @@ pub fn a_list_can_be_read_in_both_directions(subject: Subject) {
     }
 }
 
-pub fn executions_are_listed_by_error_input_and_time(subject: Subject) {
+pub fn lists_are_filtered_by_error_text_input_and_creation_time(subject: Subject) {
     let world = World::new(subject, 1);
     let at = |second: i64| NOW + second * SECOND;
     let failed = submit(&world, at(0), &Labels::NONE, |record| {
@@ -221,7 +221,7 @@ pub fn executions_are_listed_by_error_input_and_time(subject: Subject) {
     assert_eq!(until(at(0)), []);
 }
 
-pub fn executions_are_listed_by_their_schedule(subject: Subject) {
+pub fn lists_are_filtered_by_schedule(subject: Subject) {
     let world = World::new(subject, 1);
     let schedule = schedule("nightly", None);
     world.store.put_schedule(&schedule, None).unwrap();
@@ -358,7 +358,7 @@ pub fn executions_between_two_ids_are_counted(subject: Subject) {
     assert_eq!(count(2), (2, 1));
 }
 
-pub fn a_payload_is_cut_and_has_its_full_size(subject: Subject) {
+pub fn a_cut_payload_reports_the_size_of_the_whole_payload(subject: Subject) {
     let world = World::new(subject, 1);
     let input = r#"{"text":"äöü"}"#;
     let id = submit(&world, NOW, &Labels::NONE, |record| {
@@ -380,7 +380,7 @@ pub fn a_payload_is_cut_and_has_its_full_size(subject: Subject) {
     );
 }
 
-pub fn the_marker_changes_with_a_write_through_the_same_store(subject: Subject) {
+pub fn the_change_marker_changes_after_a_write_through_the_same_store(subject: Subject) {
     let world = World::new(subject, 1);
     let before = world.store.marker().unwrap();
     submit(&world, NOW, &Labels::NONE, |_| ());
@@ -388,7 +388,7 @@ pub fn the_marker_changes_with_a_write_through_the_same_store(subject: Subject) 
     while world.store.marker().unwrap() == before {
         assert!(
             std::time::Instant::now() < until,
-            "the marker does not change"
+            "the change marker did not change within 20 seconds of the write"
         );
         std::thread::yield_now();
     }

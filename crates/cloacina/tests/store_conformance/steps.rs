@@ -99,7 +99,7 @@ pub fn t8_dead_runners_step_is_refused(subject: Subject) {
     assert_eq!(world.store.steps(record.id, None).unwrap(), []);
 }
 
-pub fn a_step_written_again_changes_nothing(subject: Subject) {
+pub fn a_step_written_again_is_stored_once(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.running();
     world.submit(&record);

@@ -32,8 +32,8 @@ fn cursor(topic: Topic) -> Cursor {
     }
 }
 
-/// Returns the row of an open wait. Its kind is `Cancel` if `task` is `None`, `Approval` if `cursor` is `None`, and otherwise
-/// `Signal`.
+/// Returns the row of an open wait. Its kind is `Cancel` if `task` is `None`, `Approval` if `cursor` is `None`, and
+/// otherwise `Signal`.
 fn row(record: &ExecutionRecord, task: Option<u32>, cursor: Option<Cursor>) -> WaitRow {
     WaitRow {
         execution: record.id,
@@ -112,7 +112,7 @@ fn all(kinds: &[WaitKind]) -> WaitQuery {
     }
 }
 
-pub fn l1_signals_are_read_in_their_order(subject: Subject) {
+pub fn l1_signals_are_read_in_the_order_in_which_they_were_sent(subject: Subject) {
     let world = World::new(subject, 1);
     let topic = Topic::keyed("go", Some("o-1"));
     let sent = world
@@ -292,9 +292,9 @@ pub fn l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit(subject: Subje
         .send(None, &[signal("go", None)], &[], NOW)
         .unwrap();
     assert_eq!(sent[0].woken, SEND_WAKES);
-    // L7: if a task that the signal does not wake at once is close to its deadline, the signal raises the revision of the
-    // task's execution. A timeout that was decided before the signal can then no longer be written. The last task is far from
-    // its deadline.
+    // L7: if a task that the signal does not wake at once is close to its deadline, the signal raises the revision of
+    // the task's execution. A timeout that was decided before the signal can then no longer be written. The last task
+    // is far from its deadline.
     let rest = [SEND_WAKES, SEND_WAKES + 1].map(|index| world.load(records[index].id).revision);
     assert_eq!(rest, [2, 1]);
     assert_eq!(due(&world, NOW).len(), SEND_WAKES);
@@ -305,7 +305,7 @@ pub fn l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit(subject: Subje
     assert_eq!(world.store.due_waits(NOW, 10).unwrap().inbox, []);
 }
 
-pub fn cancelling_signal_stores_a_message_for_its_execution(subject: Subject) {
+pub fn cancelling_signal_posts_a_message_for_the_execution_to_cancel(subject: Subject) {
     let world = World::new(subject, 1);
     let (one, two) = (waiting(&world), waiting(&world));
     for (record, key) in [(&one, "1"), (&two, "2")] {
@@ -385,11 +385,12 @@ pub fn message_that_could_not_be_applied_is_not_due(subject: Subject) {
     world.store.note_inbox(first.id, None).unwrap();
 }
 
-pub fn l14_next_check_is_the_earliest_future_time(subject: Subject) {
+pub fn l14_next_check_is_the_earliest_due_time_of_a_wait(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = waiting(&world);
     submit(&world, &record, vec![wait(&record, Some(0), vec![])]);
-    assert_eq!(world.store.due_waits(NOW, 10).unwrap().next, None, "never");
+    let next = world.store.due_waits(NOW, 10).unwrap().next;
+    assert_eq!(next, None, "a wait without a timeout is never due");
     record = waiting(&world);
     record.tasks[0].ready_at = Some(NOW + SECOND);
     submit(&world, &record, vec![wait(&record, Some(0), vec![])]);

@@ -1,4 +1,4 @@
-//! Helpers of all cases: a store with a runner and a workflow, and methods that write batches.
+//! Helpers for all cases: a store with a runner and a workflow, and methods that write batches.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -225,7 +225,7 @@ impl World {
         records.remove(0)
     }
 
-    /// Ends the first task and the execution.
+    /// Completes the first task and ends the execution with this status. Returns whether the change was applied.
     pub fn finish(
         &self,
         record: &mut ExecutionRecord,

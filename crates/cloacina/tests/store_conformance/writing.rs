@@ -1,5 +1,5 @@
-//! Cases for batches: a batch is atomic, and each advance (a change of a stored execution) applies only to the revision that the
-//! writer read.
+//! Cases for batches: a batch is atomic, and each advance (a change of a stored execution) applies only to the revision
+//! that the writer read.
 
 use std::sync::Arc;
 
@@ -404,8 +404,8 @@ pub fn a_failed_fence_rolls_back_the_batch(subject: Subject) {
     assert_rolls_back(&world, |world| world.fenced(1, world.runner, 1));
 }
 
-/// A result is not recorded twice, although the row of an ended task still has its runner.
-pub fn a_task_that_has_ended_cannot_be_finished_again(subject: Subject) {
+/// A result is not recorded twice, although the row of the task still names the runner of the ended attempt.
+pub fn an_attempt_that_has_ended_cannot_be_finished_again(subject: Subject) {
     let world = World::new(subject, 1);
     for status in [
         TaskStatus::Completed,
@@ -457,7 +457,7 @@ pub fn a_submission_of_an_unknown_definition_refuses_the_batch(subject: Subject)
     assert_eq!(world.store.load(&[good.id, bad.id]).unwrap(), []);
 }
 
-pub fn dead_runners_commit_is_refused(subject: Subject) {
+pub fn dead_runners_commit_with_a_claim_is_refused(subject: Subject) {
     let world = World::new(subject, 1);
     let open = world.running();
     world.submit(&open);
@@ -514,7 +514,7 @@ pub fn a_runner_that_never_registered_cannot_claim(subject: Subject) {
     assert_eq!(world.store.commit(&batch), Err(StoreError::RunnerLost));
 }
 
-pub fn control_without_a_claim_needs_no_live_runner(subject: Subject) {
+pub fn submission_and_cancellation_without_claims_need_no_live_runner(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.ready(&[0]);
     let submits = vec![world.submission(&record)];

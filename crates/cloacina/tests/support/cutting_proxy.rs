@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The fault that the proxy causes. The startup message of the client has the number 1.
+/// The fault that the proxy causes. The messages of a client are counted from 1, which is the startup message.
 #[derive(Clone, Copy)]
 pub enum Cut {
     /// Cuts the first connection before this message reaches the server.
@@ -84,8 +84,8 @@ fn forward(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &Ato
             }
             Some(Cut::After(at)) if at == count => {
                 was_cut.store(true, Ordering::Release);
-                // The connection ends when the server answers. Until then messages are forwarded, because the server needs
-                // them for its answer.
+                // The connection ends when the server answers. Until then messages are forwarded, because the server
+                // needs them for its answer.
                 drops_answers.store(true, Ordering::Release);
             }
             _ => {}
@@ -98,7 +98,8 @@ fn forward(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &Ato
     let _ = to_server.shutdown(Shutdown::Both);
 }
 
-/// Reads a message: its type, its length and its contents. The startup message has no type.
+/// Reads a message: its type, its length and its contents. The startup message has no type. Returns `None` if the
+/// connection ends.
 fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     stream.read_exact(&mut message).ok()?;
@@ -112,8 +113,8 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// Removes the options from a startup message. The message has a length, the protocol version, and zero-terminated names and
-/// values.
+/// Removes the options from a startup message. The message has a length, the protocol version, and zero-terminated
+/// names and values.
 fn without_options(start: &[u8]) -> Vec<u8> {
     let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
     let mut kept = start[4..8].to_vec();

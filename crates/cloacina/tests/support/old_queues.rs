@@ -1,5 +1,5 @@
-//! Fills a database with queue numbers and schedule identities as an earlier release wrote them, and checks the database after
-//! a migration has converted them.
+//! Fills a database with queue numbers and schedule identities as an earlier release wrote them, and checks the
+//! database after a migration has converted them.
 
 use std::sync::Arc;
 

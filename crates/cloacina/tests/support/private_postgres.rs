@@ -1,5 +1,5 @@
-//! PostgreSQL servers for tests, each on a free port: one that all test programs share, and servers for single tests. A server
-//! is stopped when the last program that uses it has ended.
+//! PostgreSQL servers for tests, each on a free port: one that all test programs share, and servers for single tests. A
+//! server is stopped when the last program that uses it has ended.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -24,7 +24,7 @@ async function failure(response: Response): Promise<ApiError> {
     return new ApiError(JSON.parse(text) as Problem);
   } catch {
     const { status } = response;
-    return new ApiError({ code: "unreadable", title: response.statusText, status, detail: `the server answered ${status}` });
+    return new ApiError({ code: "unreadable", title: response.statusText, status, detail: `the server answered with status ${status}` });
   }
 }
 
@@ -66,8 +66,8 @@ export async function send<T>(method: string, path: string, body: unknown = {}):
   return (answer ? JSON.parse(answer) : null) as T;
 }
 
-/** Loads pages of a list, by their cursors, until at least `most` items are loaded or the list ends. */
-export async function getAll<T>(path: string, most: number, signal?: AbortSignal): Promise<T[]> {
+/** Loads pages of a list, by their cursors, until at least `enough` items are loaded or the list ends. */
+export async function getAll<T>(path: string, enough: number, signal?: AbortSignal): Promise<T[]> {
   const items: T[] = [];
   let next: string | null = null;
   do {
@@ -75,7 +75,7 @@ export async function getAll<T>(path: string, most: number, signal?: AbortSignal
     const page: Page<T> = await get<Page<T>>(path + more, signal);
     items.push(...page.items);
     next = page.next;
-  } while (next !== null && items.length < most);
+  } while (next !== null && items.length < enough);
   return items;
 }
 

@@ -1,4 +1,4 @@
-// Running executions with the reasons for their state. The Runners page shows which tasks a runner holds.
+// Running executions with the reasons for their state. With these, the Runners page shows which tasks each runner holds.
 import { each, get } from "./api.ts";
 import type { Page, Reason, Summary } from "./types.ts";
 
@@ -8,11 +8,11 @@ export interface Explained {
 }
 
 /** Maximum number of executions that are loaded. */
-const MAX_OPEN = 40;
+const MAX_RUNNING = 40;
 
 /** Loads the newest running executions, with the reasons for their state. */
 export async function explainRunning(signal: AbortSignal): Promise<Explained[]> {
-  const { items } = await get<Page<Summary>>(`/executions?status=Running&limit=${MAX_OPEN}`, signal);
+  const { items } = await get<Page<Summary>>(`/executions?status=Running&limit=${MAX_RUNNING}`, signal);
   const found = new Map<string, Reason[]>();
   await each(items, async ({ id }) => {
     try {

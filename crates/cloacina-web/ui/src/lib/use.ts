@@ -19,7 +19,8 @@ interface Running<T> {
 }
 
 /**
- * Loads data with a function. Loads the data again when `key` or the database changes. If `key` is null, nothing is loaded.
+ * Loads data with a function. Loads the data again when `key` changes and, if `isLive`, when the database changes. If `key`
+ * is null, nothing is loaded.
  *
  * A change of the database does not abort a running load of the same key: the load ends, its data is shown, and then the
  * load is repeated once. Otherwise a page whose load takes longer than the time between two changes would never show anything.
@@ -67,7 +68,7 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
   };
 }
 
-/** Loads an answer of the API. Loads the answer again when the path or the database changes. */
+/** Loads an answer of the API. Loads the answer again when the path changes and, if `isLive`, when the database changes. */
 export function useGet<T>(path: string | null, isLive = true): Loaded<T> {
   return useLoad<T>(path, (signal) => get<T>(path ?? "", signal), isLive);
 }

@@ -29,7 +29,7 @@ function CauseRow({ cause }: { cause: FailureGroup }) {
         </p>
         <p class="quiet">
           last <Time at={last_at} isRelative /> in <a class="mono" href={url(`executions/${newest}`, {}, task ? `task=${encodeURIComponent(task)}` : "")}>{shortId(newest)}</a>
-          {" · "}<a href={url("executions", { workflow, status: "Failed", since: "24h" })}>show them</a>
+          {" · "}<a href={url("executions", { workflow, status: "Failed", since: "24h" })}>show the recent failures of this workflow</a>
           {" · "}<a href={url("compare", { a: "last-success", b: newest })}>compare with the last success</a>
         </p>
       </div>

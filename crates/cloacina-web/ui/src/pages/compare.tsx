@@ -90,7 +90,7 @@ export function ComparePage() {
       <section aria-labelledby="first"><h2 id="first">First difference</h2>
         {diverged
           ? <p>Task <a href={url(`executions/${right.execution.id}`, {}, `task=${part(diverged.name)}`)}><code>{diverged.name}</code></a> is {diverged.one ? <State of={diverged.one.status} /> : "missing"} in A and {diverged.two ? <State of={diverged.two.status} /> : "missing"} in B{diverged.change === "code changed" && ", and its code changed"}.</p>
-          : <p class="quiet">All tasks are in the same state.</p>}
+          : <p class="quiet">Each task has the same state in A and B.</p>}
       </section>
       <section aria-labelledby="inputs"><h2 id="inputs">Input</h2>
         {inputs.length === 0 ? <p class="quiet">Both executions have the same input.</p> : (

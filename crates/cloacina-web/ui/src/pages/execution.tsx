@@ -22,9 +22,6 @@ import { TimelineTab } from "./timeline.tsx";
 const TABS = [["overview", "Graph and tasks"], ["timeline", "Timeline"], ["logs", "Logs"], ["context", "Context"], ["history", "History"], ["steps", "Steps"], ["children", "Children"]] as const;
 const ORDER: TaskStatus[] = ["Completed", "Running", "Failed", "Waiting", "Ready", "Pending", "Skipped", "Cancelled"];
 
-export function frames(traceback: string): string {
-  return traceback.trimEnd();
-}
 
 function Why({ execution }: { execution: Execution }) {
   const isOpen = execution.ended_at === null;
@@ -43,7 +40,7 @@ function Why({ execution }: { execution: Execution }) {
         {error.traceback && (
           <details>
             <summary>Traceback</summary>
-            <pre class="code" tabIndex={0}>{frames(error.traceback)}</pre>
+            <pre class="code" tabIndex={0}>{error.traceback.trimEnd()}</pre>
           </details>
         )}
         <p class="quiet">
@@ -69,7 +66,7 @@ function Why({ execution }: { execution: Execution }) {
           </li>
         ))}
       </ol>
-      {reasons.length > 12 && <p class="quiet">{reasons.length - 12} more reasons for other tasks.</p>}
+      {reasons.length > 12 && <p class="quiet">and {reasons.length - 12} more</p>}
     </section>
   );
 }

@@ -30,11 +30,12 @@ with cloaca.WorkflowBuilder("etl") as builder:
     builder.add_task(load)
 `;
 
-function filterPath(leave?: string): string {
+/** Returns the active filters as the query of a request, without the filter `omitted`. */
+function filterPath(omitted?: string): string {
   const search = new URLSearchParams();
   for (const name of [...new Set(query.value.keys())]) {
     const isFilter = FILTERS.includes(name) || /^(tag|label|input)\./.test(name);
-    if (!isFilter || name === leave) continue;
+    if (!isFilter || name === omitted) continue;
     for (const value of query.value.getAll(name)) search.append(name, value);
   }
   return search.toString();
@@ -183,7 +184,10 @@ export function elapsed(execution: Summary): string {
   return duration(Math.max(0, (now.value - Date.parse(execution.started_at)) * 1000));
 }
 
-/** Loads a page of the list, and keeps its rows in place while the database changes. `waiting` is the number of new rows. */
+/**
+ * Loads a page of the list, and keeps its rows in place while the database changes. `waiting` is the number of new rows that
+ * are not shown yet.
+ */
 function useHeldList(path: string) {
   const loaded = useGet<Page<Summary>>(path);
   const [held, setHeld] = useState<{ path: string; page: Page<Summary> } | null>(null);

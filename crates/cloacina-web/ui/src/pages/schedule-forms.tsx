@@ -129,7 +129,7 @@ export function BackfillDialog({ schedule, close }: { schedule: Schedule; close:
   const fired = plan ? plan.matched - plan.done : 0;
   return (
     <Dialog title={`Backfill ${schedule.workflow}`} close={close}>
-      <p>An execution starts for each due time in the range, unless the due time has already fired. The next tick does not change.</p>
+      <p>An execution starts for each due time in the range, unless the schedule has already fired for it. The next tick of the schedule does not change.</p>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void ask(true); }}>
         <label for="backfill-from"><span>From: a day, a time, or a span like 7d</span><input id="backfill-from" required value={from} onInput={(event) => { setFrom(event.currentTarget.value); setPlan(null); }} /></label>
         <label for="backfill-to"><span>To; now if empty</span><input id="backfill-to" value={to} onInput={(event) => { setTo(event.currentTarget.value); setPlan(null); }} /></label>

@@ -63,7 +63,7 @@ export function StartPage({ name }: { name: string }) {
   // The form uses the input schema of the version that will run.
   const isOriginal = from !== null && version === "original";
   const execution = useGet<Execution>(from ? `/executions/${part(from)}` : null, false);
-  const then = useGet<WorkflowDetail>(isOriginal && execution.data ? `/workflows/${part(name)}/versions/${part(execution.data.version)}` : null, false);
+  const originalWorkflow = useGet<WorkflowDetail>(isOriginal && execution.data ? `/workflows/${part(name)}/versions/${part(execution.data.version)}` : null, false);
   const original = earlier.data?.value ?? undefined;
   useEffect(() => {
     if (text !== null || !(from ? earlier.data : workflow.data)) return;
@@ -119,7 +119,7 @@ export function StartPage({ name }: { name: string }) {
     }
   }
 
-  const schema = isOriginal ? then.data?.input_schema : workflow.data.input_schema;
+  const schema = isOriginal ? originalWorkflow.data?.input_schema : workflow.data.input_schema;
   const fields = fieldsOf(schema);
   const lacks = fields && !wrong ? missing(fields, input) : [];
   const isFlat = !fields && isObject(input) && Object.keys(input).length > 0 && Object.keys(input).length <= 12;

@@ -31,7 +31,7 @@ const ENDS: Record<string, string> = {
   task_rescued: "Cancelled", task_snoozed: "Paused", task_released: "Paused", task_skipped: "Skipped",
 };
 
-/** Returns the attempts of a task, from its events and its current state. */
+/** Returns the attempts of a task, newest first, from its events and its current state. */
 export function attemptsOf(task: Task, events: readonly Event[]): Attempt[] {
   const attempts: Attempt[] = [];
   for (const event of events) {

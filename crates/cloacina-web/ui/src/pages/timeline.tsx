@@ -1,4 +1,5 @@
-// The timeline. It shows, for each task or each runner, when tasks waited, why they waited, and when they ran.
+// The timeline. By task, it shows when each task waited, for what, and when it ran. By runner, it shows when tasks ran on each
+// runner.
 import { useMemo, useState } from "preact/hooks";
 import { getAll } from "../lib/api.ts";
 import { duration, grouped, micros, now } from "../lib/time.ts";

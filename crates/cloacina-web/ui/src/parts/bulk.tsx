@@ -24,7 +24,7 @@ interface Outcome {
   matched: number;
   done: number;
   refused: number;
-  /** The numbers of refusals by their reason. */
+  /** The number of refusals for each reason. */
   reasons: ReadonlyMap<string, number>;
   /** The first refusals. */
   first: readonly Refusal[];

@@ -175,7 +175,7 @@ export function descendants(graph: Graph, index: number): Set<number> {
   return found;
 }
 
-/** Returns the nearest task in a direction. */
+/** Returns the nearest task in a direction; `from` if there is none. */
 function step(graph: Graph, from: number, dx: number, dy: number): number {
   const [x, y] = centre(graph, from);
   let best = from;

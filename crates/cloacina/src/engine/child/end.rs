@@ -11,8 +11,8 @@ use crate::types::{
 };
 
 impl Execution {
-    /// M3, M5: applies the end of a node's child. `random` in 0..1 selects the delay of a retry within its jitter. If the end
-    /// does not belong to the node's current wait, nothing changes.
+    /// M3, M5: applies the end of a child of a node or of a task's function. `random` in 0..1 selects the delay of a
+    /// node's retry within its jitter. If the end does not belong to the task's current wait, nothing changes.
     pub fn child_ended(&mut self, end: ChildEnd, now: Timestamp, random: f64) -> Changes {
         let mut changes = Changes::default();
         let ordinal = end.task;
@@ -54,8 +54,8 @@ impl Execution {
         changes
     }
 
-    /// Checks a waiting node: applies the end of its child if the child has ended, or requests the start of a child if
-    /// the node has none.
+    /// Checks a waiting node: requests the start of a child if the node has none, and applies the end of its child if
+    /// the child has ended. While the child is open, the node keeps waiting.
     pub(in crate::engine) fn check_child(
         &mut self,
         ordinal: Ordinal,
@@ -148,7 +148,8 @@ impl Execution {
         should_retry(policy, &failure, attempt).then(|| retry_delay(policy, attempt, random))
     }
 
-    /// M3: if this execution has a parent, sends the parent a note which says that this execution has ended.
+    /// M3: if this execution is a child, sends its parent a note which says that this execution has ended. An execution
+    /// of final tasks sends no note to the first execution.
     pub(in crate::engine) fn tell_parent(&self, changes: &mut Changes) {
         let Some(link) = self
             .record

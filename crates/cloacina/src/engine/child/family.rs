@@ -1,4 +1,4 @@
-//! Messages between a parent and an open child: pauses, cancels, retries (M4, M6).
+//! The notes that a parent sends to its children, and their effects: pause, resume, cancel, retry (M4, M6).
 
 use std::sync::Arc;
 

@@ -85,8 +85,8 @@ impl Execution {
         }
     }
 
-    /// Starts the child of a node, with a fresh id. Returns `None` if the node does not wait for the start of a child,
-    /// or if the child cannot be started. In the second case, the node fails.
+    /// Starts the child of a node. `child`: a fresh id. Returns `None` if the node does not wait for the start of a
+    /// child, or if the child cannot be started. In the second case, the node fails.
     pub fn start_child(
         &mut self,
         ordinal: Ordinal,

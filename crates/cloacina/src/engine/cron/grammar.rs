@@ -240,7 +240,9 @@ fn wrong_count(expression: &str, words: &[(usize, &str)], count: usize) -> Error
             shown(expression)
         ),
     )
-    .with_hint("minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'")
+    .with_hint(
+        "the fields are minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'",
+    )
 }
 
 fn read_field(location: &Location<'_>, word: &str) -> Result<Content, Error> {

@@ -58,7 +58,9 @@ impl Cron {
         if cron.wall_after(DateTime::UNIX_EPOCH.naive_utc()).is_none() {
             return Err(Error::new(
                 ErrorCode::ScheduleInvalid,
-                format!("cron expression '{expression}' never fires: no month has such a day"),
+                format!(
+                    "cron expression '{expression}' never fires: none of its months has such a day"
+                ),
             )
             .with_hint("check the day of month and the month"));
         }

@@ -258,7 +258,7 @@ pub enum Reason {
         /// The end of the runner's lease, unless it is extended.
         until: Timestamp,
     },
-    /// A dead runner holds the claim on a task.
+    /// A runner that is dead, but has not been declared dead, holds the claim on a task.
     HeldByDead {
         /// The task.
         task: String,

@@ -1,5 +1,5 @@
-//! Diagnosis of an execution: finds the facts that keep the execution from making progress. `facts` defines them, and
-//! `runner/explain.rs` turns them into sentences.
+//! Diagnosis of an execution: finds the facts that explain its state, for example what keeps it from making progress.
+//! `facts` defines them, and `runner/explain.rs` turns them into sentences.
 
 mod facts;
 
@@ -20,8 +20,9 @@ const MAX_DEPENDENCIES: usize = 5;
 /// Maximum number of keys with a lost write that are reported by name.
 const MAX_KEYS: usize = 5;
 
-/// Returns the reasons why an execution waits: first the reasons that concern the whole execution, then the reasons of each
-/// task. For an ended execution, returns its end and its lost writes.
+/// Returns the reasons for the state of an execution: first the reasons that concern the whole execution, then the
+/// reasons of each task, and last the signals that cannot cancel the execution. For an ended execution, returns its end
+/// and its lost writes.
 #[must_use]
 pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason> {
     let record = execution.record();
@@ -54,7 +55,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
     let (mut lacks_handler, mut waiting) = (false, 0);
     for (ordinal, task) in (0..).zip(&record.tasks) {
         match task.status {
-            // An expanded map is shown as running.
+            // A map has no claim, even if its status is `Running`: runners claim its items.
             status if !status.is_terminal() && is_open_map(execution, ordinal, task) => {
                 let (row, handler) = map(execution, ordinal, input);
                 lacks_handler |= handler.is_some();
@@ -84,8 +85,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
             _ => {}
         }
     }
-    let knows = |offer: &Offer| is_live(offer, input);
-    if lacks_handler && !input.offers.iter().any(knows) {
+    if lacks_handler && !input.offers.iter().any(|offer| is_live(offer, input)) {
         let last = input
             .offers
             .iter()
@@ -102,9 +102,9 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
             count: waiting - MAX_TASKS,
         });
     }
-    let (_, unheard) = execution.cancel_rows();
+    let (_, problems) = execution.cancel_rows();
     reasons.extend(
-        unheard
+        problems
             .into_iter()
             .map(|problem| Reason::NotCancellable { problem: problem.0 }),
     );

@@ -23,7 +23,7 @@ const QUEUE_INTERVAL: Micros = 5_000_000;
 /// Parses the cron expression of a schedule's record.
 ///
 /// # Errors
-/// Returns an error if the record has no valid expression.
+/// Returns an error if the record has no valid expression, or no valid time zone.
 pub fn cron_of(record: &ScheduleRecord) -> Result<Cron, Error> {
     let expression = record.spec.expression.as_deref().unwrap_or_default();
     Cron::parse(expression, &record.spec.timezone)

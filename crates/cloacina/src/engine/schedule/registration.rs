@@ -121,21 +121,22 @@ impl NewSchedule {
             ));
         }
         if self.expression.len() > MAX_EXPRESSION {
-            return refuse(format!(
-                "a cron expression may have at most {MAX_EXPRESSION} bytes"
+            return refuse(too_long(
+                "the cron expression",
+                &self.expression,
+                MAX_EXPRESSION,
             ));
         }
-        if self
-            .instance
-            .as_ref()
-            .is_some_and(|name| name.len() > MAX_INSTANCE)
+        if let Some(name) = &self.instance
+            && name.len() > MAX_INSTANCE
         {
-            return refuse(format!(
-                "instance_name may have at most {MAX_INSTANCE} bytes"
-            ));
+            return refuse(too_long("instance_name", name, MAX_INSTANCE));
         }
         if self.jitter < 0 {
-            return refuse("the jitter must not be negative".to_owned());
+            let jitter = self.jitter;
+            return refuse(format!(
+                "the jitter must not be negative, but is {jitter} µs"
+            ));
         }
         if let (Some(start), Some(end)) = (self.start_at, self.end_at)
             && end <= start
@@ -144,6 +145,13 @@ impl NewSchedule {
         }
         Ok(())
     }
+}
+
+fn too_long(what: &str, value: &str, max: usize) -> String {
+    format!(
+        "{what} has {} bytes, more than the maximum of {max}",
+        value.len()
+    )
 }
 
 /// F5: the identity of a schedule, by which a registration finds the stored schedule. The identity is a JSON array of strings.
@@ -196,7 +204,7 @@ pub fn changed(
         if expression.len() > MAX_EXPRESSION {
             return Err(Error::new(
                 ErrorCode::ScheduleInvalid,
-                format!("a cron expression may have at most {MAX_EXPRESSION} bytes"),
+                too_long("the cron expression", expression, MAX_EXPRESSION),
             ));
         }
         record.spec.expression = Some(expression.to_owned());

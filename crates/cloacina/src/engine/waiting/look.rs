@@ -194,8 +194,7 @@ impl Execution {
             self.change_wait(ordinal, |wait| wait.open = None, changes);
             return self.proceed(ordinal, open, null(), true, now, changes);
         }
-        let text =
-            format!("task '{id}' waited {seconds} for {names}, longer than its wait_timeout");
+        let text = format!("task '{id}' waited {seconds} for {names}: its wait_timeout has passed");
         let value = match values_of(open) {
             none if none.is_empty() => null(),
             _ => value_of(open, self.condition_of(ordinal, open)),

@@ -67,7 +67,8 @@ impl Execution {
         }
     }
 
-    /// The context that a task's function sees: the task's view, with the payloads of the signals for which the task waited.
+    /// The context that a task's function sees: the task's view, with the data of the signals for which the task
+    /// waited.
     pub fn view_with_signals(&mut self, ordinal: Ordinal) -> Arc<Context> {
         let view = self.view(ordinal);
         let Some(wait) = self

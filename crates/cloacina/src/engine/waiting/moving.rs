@@ -79,8 +79,8 @@ impl Execution {
         since.map_or(0, |since| now.since(since).max(0))
     }
 
-    /// L6: resumes a wait after a pause. The wait's timeout and delays move by the part of the pause
-    /// during which the wait was open. The wait is due for a check, because a signal may have arrived during the pause.
+    /// L6: resumes a wait after a pause. The wait's timeout and delays move by the part of the pause during which the
+    /// wait was open. The wait is due for a check, because a signal may have arrived during the pause.
     pub(in crate::engine) fn resume_wait(
         &mut self,
         ordinal: Ordinal,
@@ -131,7 +131,7 @@ impl Execution {
     }
 
     /// L13: returns the wait data that a task keeps when it runs again. The task always keeps its positions in topics, and
-    /// keeps the payloads of signals only if its wait has ended and it does not wait again.
+    /// keeps the data of signals only if its wait has ended and it does not wait again.
     pub(in crate::engine) fn wait_kept(
         &self,
         ordinal: Ordinal,

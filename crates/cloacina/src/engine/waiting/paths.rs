@@ -27,7 +27,7 @@ pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
     // No signal can be sent with a longer key or with NUL, and the database may refuse such a key.
     if key.len() > MAX_SIGNAL_KEY || key.contains('\0') {
         return Err(format!(
-            "the string there has {} bytes; a key must have at most {MAX_SIGNAL_KEY} bytes and no NUL",
+            "the value there cannot be a key: it contains NUL, or its {} bytes exceed the maximum of {MAX_SIGNAL_KEY}",
             key.len()
         ));
     }

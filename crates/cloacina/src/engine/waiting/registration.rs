@@ -92,7 +92,7 @@ impl Execution {
         let leaves = match condition.and_then(condition_problem) {
             Some(problem) => {
                 let id = &self.definition(ordinal).id;
-                Err(format!("'{}' of task '{id}' has {problem}", park.key))
+                Err(format!("wait '{}' of task '{id}' has {problem}", park.key))
             }
             None => self.leaves_of(ordinal, &park.condition, &view, now),
         };
@@ -125,7 +125,8 @@ impl Execution {
         self.begin_runs(ordinal, now, changes);
     }
 
-    /// T5: returns the parts of the condition on which a running function waits, or `None` if the condition is not valid.
+    /// T5: returns the parts of the condition for which a running function waits, or `None` if the condition is not
+    /// valid.
     #[must_use]
     pub fn leaves_now(&self, ordinal: Ordinal, park: &Park, now: Timestamp) -> Option<Vec<Leaf>> {
         if condition_problem(&park.condition).is_some() {

@@ -23,7 +23,7 @@ impl Step {
         missing.sort_unstable();
         missing.dedup();
         if let Err(error) = self.load(&missing) {
-            tracing::debug!(%error, "cannot read parents now; the ends of their children stay in their inboxes and are applied later");
+            tracing::debug!(%error, "cannot read parents now; the ends of their children are sent to their inboxes and applied later");
             return false;
         }
         for parent in missing {

@@ -13,8 +13,8 @@ use crate::types::{
     Post, TaskStatus, Timestamp, micros,
 };
 
-/// The shortest and the longest time, in microseconds, between two checks whether a child's final tasks have ended. A child is
-/// retried only after their end. The time between checks grows with the age of the parent's message.
+/// The shortest and the longest time, in microseconds, between two checks of whether a child's final tasks have ended.
+/// A child is retried only after their end. The time between checks grows with the age of the parent's message.
 const FINALE_PAUSE: (Micros, Micros) = (200_000, 30_000_000);
 
 impl Step {
@@ -111,8 +111,8 @@ impl Step {
         }))
     }
 
-    /// Applies a note from the inbox to the execution that it is sent to. Returns `false` if the message must be applied
-    /// later.
+    /// Applies the note of an inbox message to the execution that it is sent to. Returns `false` if the message must be
+    /// applied later.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -143,7 +143,7 @@ impl Step {
         // them.
         let is_fresh = (self.batch.executions.get(&id)).is_some_and(|change| change.is_wake);
         if !is_fresh && self.batch.executions.contains_key(&id) {
-            // The execution was changed in this turn. The next turn applies the message.
+            // The execution has already been changed in this turn. The next turn applies the message.
             self.signals.raise(Signal::Waits);
             return Ok(false);
         }

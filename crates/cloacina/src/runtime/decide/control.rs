@@ -122,7 +122,8 @@ fn decide(
     let decision = &match with_complete_data(execution, ordinal, decision) {
         Ok(complete) => complete,
         Err(refusal) if execution.task(ordinal).is_waiting() => return Err(refusal),
-        // `execution.decide` will refuse the decision. Its reason matters more to the caller than the problem with the data.
+        // `execution.decide` will refuse the decision. The reason for that matters more to the caller than the invalid
+        // data.
         Err(_) => decision.clone(),
     };
     let new = Decision {
@@ -174,10 +175,10 @@ fn check_decision_size(id: ExecutionId, task: &str, decision: &Decision) -> Resu
         Some((what, size)) => Err(Error::new(
             ErrorCode::ContextInvalid,
             format!(
-                "cannot decide '{task}' of execution {id}: its {what} takes {size} bytes, more than {MAX_SIGNAL_DATA}"
+                "cannot decide '{task}' of execution {id}: the decision's {what} takes {size} bytes, more than {MAX_SIGNAL_DATA}"
             ),
         )
-        .with_hint("store large data outside and send a reference to it")),
+        .with_hint("store large data in a file or a table, and send a reference to it")),
     }
 }
 

@@ -14,9 +14,9 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Time, in microseconds, between two checks whether an attempt that delays final tasks has ended. The first value is for
-/// attempts of this runner, the second for attempts of other runners. This runner notices most ends of its own attempts
-/// immediately. It needs the check only for attempts that were taken away from their workers.
+/// Time, in microseconds, between two checks of whether an attempt that delays final tasks has ended. The first value
+/// is for attempts of this runner, the second for attempts of other runners. This runner notices most ends of its own
+/// attempts immediately. It needs the check only for attempts that were taken away from their workers.
 const CHECK_INTERVALS: (Micros, Micros) = (100_000, 1_000_000);
 
 /// How long, in microseconds, the message about a running attempt keeps its place in the inbox before it is moved to the end.
@@ -147,8 +147,9 @@ impl Step {
     }
 }
 
-/// Q2: if the end of an execution closes maps, makes the final tasks wait for the items of these maps. Every runner may be
-/// running items, and can claim items until the end is durable. So an entry is added for each runner and each map.
+/// Q2: if the end of an execution closes maps, makes the final tasks wait for the items of these maps. Every runner may
+/// be running items, and can claim items until the end is durable. So `due.held` gets an entry for each runner and each
+/// map.
 ///
 /// # Errors
 /// Returns an error if the database does not answer.

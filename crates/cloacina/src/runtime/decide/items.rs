@@ -107,7 +107,7 @@ impl Step {
             if was_mine {
                 self.metrics.count_dropped();
                 self.signals.raise(Signal::Reconcile);
-                tracing::info!(execution_id = %id, item = claim.item, attempt = claim.attempt, "result of an item dropped: the claim was lost to a timeout, a cancel or a rescue");
+                tracing::info!(execution_id = %id, item = claim.item, attempt = claim.attempt, "the result of an item was dropped: the claim was lost to a timeout, a cancel or a rescue");
             }
             return;
         };
@@ -387,7 +387,7 @@ impl Step {
         }
     }
 
-    /// Logs the durable ends of items' attempts, without those that were snoozed or returned.
+    /// Logs the durable ends of items' attempts, except attempts that were snoozed or whose claims were returned.
     fn log_items(&self, (id, task): MapKey, pending: &PendingItems, outcome: &MapOutcome) {
         let Some(execution) = self.ledger.get(id) else {
             return;

@@ -11,8 +11,8 @@ use crate::workflow::{Parameter, TaskDefinition, Workflow};
 /// Number of items that one query reads.
 const PAGE: usize = 1_000;
 
-/// Maximum difference between the numbers of two needed items that one query reads. Reading the other items between them is
-/// cheaper than a second query.
+/// Maximum difference between the numbers of two consecutive needed items that one query reads together. Reading the
+/// unneeded items between them is cheaper than a second query.
 const MAX_GAP: u32 = 8;
 
 impl Step {

@@ -69,7 +69,7 @@ impl Step {
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
             self.metrics.count_dropped();
-            tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost to a timeout, a cancel or a rescue");
+            tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "the result of a task was dropped: the claim was lost to a timeout, a cancel or a rescue");
             if execution.workflow().finals().is_some() {
                 // Final tasks may have been waiting for the end of this attempt (Q2).
                 self.signals.raise(crate::runtime::step::Signal::Waits);
@@ -218,9 +218,9 @@ impl Step {
         if at > self.monotonic {
             return self.ledger.watch_deadline(id, at);
         }
-        // If this process has not observed the clock since the execution started, it cannot know whether the clock was set and
-        // the deadline is wrong. A peer that runs a task of the execution can know, and will time the execution out. If the
-        // peer dies, its claim is taken back, and this process decides.
+        // If this process has not observed the clock since the execution started, it cannot know whether a change of
+        // the wall clock has made the deadline wrong. A peer that runs a task of the execution can know, and will time
+        // the execution out. If the peer dies, its claim is taken back, and this process decides.
         let record = execution.record();
         let is_of_peer = |claim: Claim| claim.runner != self.runner;
         let began = Monotonic(at.0.saturating_sub(record.timeout.unwrap_or(0)));

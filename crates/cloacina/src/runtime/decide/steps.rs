@@ -76,7 +76,7 @@ impl Step {
             });
             return;
         }
-        tracing::info!(execution_id = %id, step = record.key, attempt = claim.attempt, "step not recorded: the claim was lost to a timeout, a cancel or a rescue");
+        tracing::info!(execution_id = %id, step = record.key, attempt = claim.attempt, "a step was not recorded: the claim was lost to a timeout, a cancel or a rescue");
         // A change in this batch may have taken the claim. If that change is not written, the step is decided again and may be
         // recorded.
         match self.batch.executions.get_mut(&id) {
@@ -166,7 +166,8 @@ impl Step {
         Ok(())
     }
 
-    /// Reads the signals for a wait, or the recorded end of the wait.
+    /// Returns the recorded end of a wait, if the end may already be recorded (`is_recorded`) and is found. Otherwise
+    /// reads the signals for the wait.
     fn read_for(
         &self,
         id: ExecutionId,

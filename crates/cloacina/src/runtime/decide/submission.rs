@@ -56,8 +56,7 @@ impl Step {
         Ok(())
     }
 
-    /// Returns the error for a call of `submit` that is refused. Otherwise reads the definitions that the call needs and
-    /// returns `None`.
+    /// Returns the reason to refuse a call of `submit`, or `None`. Also reads the definitions that the call needs.
     fn refusal(&mut self, requests: &[SubmitRequest]) -> Result<Option<Error>, StoreError> {
         if self.is_stopping {
             return Ok(Some(Error::runner_closed()));
@@ -172,7 +171,9 @@ pub(in crate::runtime) fn check_size(request: &SubmitRequest, limit: u64) -> Res
             request.workflow
         ),
     );
-    Err(error.with_hint("store large data outside and put a reference to it into the input"))
+    Err(error.with_hint(
+        "store large data in a file or a table, and put a reference to it into the input",
+    ))
 }
 
 /// Returns the event that stores a trace context, or `None` if the text is not JSON.

@@ -9,15 +9,15 @@ use crate::types::{ExecutionId, Micros, Monotonic, Timestamp, micros};
 
 /// How long, in microseconds, polls are more frequent after another process has written, because that process may soon write
 /// more.
-const BUSY: Micros = 1_000_000;
-/// Time between two polls during [`BUSY`], in microseconds.
-const BUSY_INTERVAL: Micros = 5_000;
+const FAST_POLLING: Micros = 1_000_000;
+/// Time between two polls during [`FAST_POLLING`], in microseconds.
+const FAST_INTERVAL: Micros = 5_000;
 
 /// The duty that polls for changes.
 #[derive(Default)]
 pub(in crate::runtime) struct ChangePoller {
     next: Monotonic,
-    busy_until: Monotonic,
+    fast_until: Monotonic,
     /// The last change marker whose changes have all been processed.
     marker: Option<i64>,
     /// The next deadline of any execution in the database. This process may not have read the execution.
@@ -88,7 +88,7 @@ impl Duty for ChangePoller {
         }
         if self.marker != Some(changes.marker) {
             if self.marker.is_some() {
-                self.busy_until = step.monotonic + BUSY;
+                self.fast_until = step.monotonic + FAST_POLLING;
             }
             self.follow(step, changes.revivals)?;
             // The marker is set last, so that the next poll processes the changes again if something above fails.
@@ -96,8 +96,8 @@ impl Duty for ChangePoller {
         } else if self.deadline.is_some_and(|at| at <= step.now) {
             self.check_deadlines(step)?;
         }
-        if step.monotonic < self.busy_until {
-            interval = interval.min(BUSY_INTERVAL);
+        if step.monotonic < self.fast_until {
+            interval = interval.min(FAST_INTERVAL);
         }
         self.next = step.monotonic + interval;
         Ok(())

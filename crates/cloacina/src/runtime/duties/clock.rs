@@ -1,11 +1,12 @@
-//! Detects when the wall clock is set, so that timers with stored due times fire neither too early nor too late.
+//! Detects when the wall clock is set forward or back, so that timers with stored due times fire neither too early nor
+//! too late.
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
 
-/// The duty that detects when the wall clock is set.
+/// The duty that detects when the wall clock is set forward or back.
 #[derive(Default)]
 pub(in crate::runtime) struct ClockWatch;
 

@@ -22,7 +22,7 @@ pub(in crate::runtime) struct Pruner {
 }
 
 impl Duty for Pruner {
-    const ACTION: &'static str = "delete old executions";
+    const ACTION: &'static str = "delete old executions and signals";
 
     fn next_wake(&self, step: &Step) -> Monotonic {
         let keeps_all = step.config.retention.is_none() && step.config.signal_retention.is_none();

@@ -11,7 +11,7 @@ use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
 const INTERVAL: Micros = 1_000_000;
 /// Maximum number of executions of a dead runner that are processed in one turn.
 const BATCH: usize = 200;
-/// Maximum number of items of a dead runner that are processed in one turn.
+/// Maximum number of map items claimed by a dead runner that are processed in one turn.
 const ITEMS: usize = 1_000;
 
 /// The duty that rescues tasks of dead runners.

@@ -101,7 +101,10 @@ impl UnknownWorkflows {
         if self.0.insert(record.id) {
             let (subject, change) = match record.kind {
                 ScheduleKind::Cron => ("a schedule".to_owned(), "delete the schedule"),
-                ScheduleKind::Trigger => (format!("trigger '{}'", record.identity), "disable it"),
+                ScheduleKind::Trigger => (
+                    format!("trigger '{}'", record.identity),
+                    "disable the trigger",
+                ),
             };
             tracing::warn!(
                 schedule_id = %record.id, workflow = %record.workflow,

@@ -368,7 +368,7 @@ impl TriggerDuty {
         let (name, state) = (record.identity.clone(), record.state.kept.clone());
         let ends = record.spec.after.as_ref().map(|_| {
             step.ends_of(&record).unwrap_or_else(|error| {
-                tracing::warn!(trigger = %record.identity, %error, "cannot read the ends of executions that a trigger follows");
+                tracing::warn!(trigger = %record.identity, %error, "cannot read the ended executions for which a trigger must be called");
                 if error.is_of_item() {
                     self.skipped_until
                         .insert(record.id, step.monotonic + BROKEN_PAUSE);

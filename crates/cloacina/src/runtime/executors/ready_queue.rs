@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn c6_last_tasks_are_returned_first() {
+    fn c6_pop_last_takes_tasks_from_the_end_of_the_queue() {
         let mut queue = ReadyQueue::default();
         let all = [assignment(1), assignment(0), assignment(-1)];
         queue.add(all.to_vec(), vec![callback()]);
@@ -107,10 +107,10 @@ mod tests {
             last.collect::<Vec<_>>(),
             [all[2].execution, all[1].execution]
         );
-        assert_eq!(queue.len(), 2, "a task and a callback");
+        assert_eq!(queue.len(), 2, "a task and a callback are left");
         assert!(
             !queue.remove(all[0].execution, (0, None), 7),
-            "another priority"
+            "the task has another priority"
         );
         assert!(queue.remove(all[0].execution, (0, None), 1));
         assert!(!queue.has_tasks());

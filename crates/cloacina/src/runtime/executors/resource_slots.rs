@@ -73,7 +73,7 @@ mod tests {
     impl Drop for Noted {
         fn drop(&mut self) {
             self.1.lock().push(self.0);
-            assert_ne!(self.0, "second", "a panic in a drop");
+            assert_ne!(self.0, "second", "this drop panics");
         }
     }
 

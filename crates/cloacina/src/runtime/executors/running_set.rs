@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_deferred_attempt_is_not_busy() {
+    fn g2_deferred_attempt_occupies_no_slot() {
         let mut set = RunningSet::default();
         set.start(1, running(None));
         set.start(2, running(None));

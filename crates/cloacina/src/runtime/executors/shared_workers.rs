@@ -1,8 +1,8 @@
 //! Workers that serve the runners of a tenant group in turn (semantics H4).
 //!
 //! Each runner keeps its own queues, so returning claims, cancelling and closing for one runner do not affect the
-//! others. The workers take one task at a time from each runner that has work, in turn. A priority orders only the work
-//! of its own runner.
+//! others. The workers take one task at a time from each runner that has work, in turn. The priority of a task affects
+//! only the order of its own runner's tasks.
 //!
 //! See docs/explanation/decisions/061-shared-workers.md
 

@@ -39,7 +39,7 @@ fn queue_with(tasks: usize) -> WorkQueue {
 fn token(dispatched: &DispatchedWork) -> WorkToken {
     match dispatched.work {
         Work::Task(token, _) => token,
-        Work::Callback(_) => panic!("no callback was queued"),
+        Work::Callback(_) => panic!("the work is a callback, not a task"),
     }
 }
 
@@ -66,14 +66,17 @@ fn g2_deferred_attempt_waits_until_another_attempt_frees_a_slot() {
     let queue = queue_with(2);
     let clock = Clocks(0, 0);
     let first = token(&queue.try_take(1, &clock).unwrap());
-    assert!(queue.try_take(2, &clock).is_none(), "one slot");
+    assert!(
+        queue.try_take(2, &clock).is_none(),
+        "the only slot is occupied"
+    );
     assert!(queue.release_slot(first).is_some());
     let second = token(&queue.try_take(2, &clock).unwrap());
     let reacquire = || queue.reacquire_slot(first, Executor::Threads, Duration::ZERO);
     assert!(matches!(reacquire(), Reacquired::NotYet));
     assert!(matches!(queue.complete(second), Completion::Accepted(_)));
     assert!(matches!(reacquire(), Reacquired::Yes(_)));
-    assert!(queue.leave_if_surplus(), "two workers have one slot");
+    assert!(queue.leave_if_surplus(), "two workers share one slot");
     assert!(!queue.leave_if_surplus());
     queue.abandon();
     assert!(matches!(reacquire(), Reacquired::Gone));
@@ -113,7 +116,7 @@ fn h4_callback_gets_a_worker_while_tenant_tasks_occupy_every_worker() {
     tasks.push(vec![assignment(0)], Vec::new(), false);
     assert_eq!(wanted(), 1, "the only worker is busy");
     callbacks.push(Vec::new(), vec![callback()], false);
-    assert_eq!(wanted(), 2, "a worker for the callback");
+    assert_eq!(wanted(), 2, "a worker is requested for the callback");
     assert!(!shared.leave_if_surplus(), "the callback is ready");
     let (_, dispatched) = shared.try_take(2).unwrap();
     assert!(matches!(dispatched.work, Work::Callback(_)));

@@ -178,7 +178,8 @@ impl TokioExecutor {
         Ok(token)
     }
 
-    /// Drops the resources, and shuts the runtime down without waiting for running tasks.
+    /// Drops the resources, and shuts the runtime down without waiting for running tasks. If the runtime belongs to another
+    /// executor, aborts this executor's tasks instead.
     pub fn shutdown(&self) {
         {
             // Dropping a resource may need the runtime, so the runtime's lock must not be held here.

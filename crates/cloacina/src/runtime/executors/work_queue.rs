@@ -365,7 +365,8 @@ impl WorkQueue {
         let mut state = self.state.lock();
         // A shared worker serves several runners, and the queue of one runner cannot start a replacement for the
         // worker.
-        if state.shared || state.slots.is_limited() && state.running.deferred() >= MAX_RELEASED {
+        if state.shared || state.slots.starts_workers() && state.running.deferred() >= MAX_RELEASED
+        {
             return None;
         }
         let attempt = state.running.set_deferred(token, true)?;

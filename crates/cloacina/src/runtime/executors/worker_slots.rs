@@ -152,8 +152,8 @@ impl WorkerSlots {
         self.reacquiring > 0
     }
 
-    /// Whether the pool starts workers at all.
-    pub(super) const fn is_limited(&self) -> bool {
+    /// Whether the pool can start workers.
+    pub(super) const fn starts_workers(&self) -> bool {
         self.max > 0
     }
 

@@ -86,7 +86,7 @@ fn c5_claimed_tasks_share_the_memory_of_their_execution() {
 }
 
 #[test]
-fn claims_are_found_by_task_and_item_in_any_order_of_claiming() {
+fn claims_added_in_any_order_are_found_by_task_and_item() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     let claim = |item| Claim { item, ..CLAIM };
     let keys = [(1, Some(7)), (0, None), (1, Some(2)), (2, None)];

@@ -136,7 +136,8 @@ impl Registry {
     /// Adds handlers for external tasks.
     ///
     /// # Errors
-    /// Returns an error, and adds no handler, if a handler contradicts the version of the workflow that a new execution runs.
+    /// Returns an error, and adds no handler, if the declaration of a task contradicts the version of the workflow that a new
+    /// execution runs.
     pub(super) fn serve(&mut self, service: Service) -> Result<(), Error> {
         let latest = self.latest(&service.workflow);
         if let Some(workflow) = latest.and_then(|id| self.definition(id)) {

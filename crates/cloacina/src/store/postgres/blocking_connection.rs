@@ -128,7 +128,10 @@ impl BlockingConnection {
                 StoreError::Failed(problem.into())
             })?);
         }
-        Ok(self.runtime.as_ref().expect("set above"))
+        Ok(self
+            .runtime
+            .as_ref()
+            .expect("the runtime was created above"))
     }
 
     /// Takes the open connection. Opens a new connection if none is open, or if the server has closed the open one.

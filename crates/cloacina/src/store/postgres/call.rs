@@ -8,7 +8,7 @@ use super::{
 use crate::store::{Request, Response, StoreError};
 
 impl PostgresStore {
-    #[expect(clippy::too_many_lines, reason = "one arm per request")]
+    #[expect(clippy::too_many_lines, reason = "each request has one arm")]
     pub(super) fn answer(&self, request: Request<'_>) -> Result<Response, StoreError> {
         Ok(match request {
             Request::PutDefinition { workflow, now } => {

@@ -29,7 +29,7 @@ query! {
 }
 
 impl PostgresStore {
-    /// Returns the change marker. Sends no query while the other processes have nothing to report.
+    /// Returns the change marker. Once all other processes report their writes, sends no query until one of them has written.
     pub(super) fn marker(&self) -> Result<i64, StoreError> {
         if !self.can_listen() {
             return self.polled_marker();

@@ -27,10 +27,10 @@ const PROOF_OF_LIFE_PERIOD: Duration = Duration::from_secs(10);
 /// Minimum time between two `busy` notifications of a store.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the advisory locks of peers are checked after an event that shows that a peer may have claims.
-const WATCH_PERIOD: Duration = Duration::from_secs(5);
+const LOCK_CHECK_PERIOD: Duration = Duration::from_secs(5);
 
-/// Payload: anything may have changed, including the set of runners. In each of the three payloads, the word can be
-/// followed by the id of the sending runner.
+/// Payload: anything may have changed, including the set of runners. This payload, `WRITTEN` and `BUSY` can be followed by
+/// the id of the sending runner.
 pub(super) const CHANGED: &str = "news";
 /// Payload: executions were written. None of them had ended before.
 const WRITTEN: &str = "wrote";
@@ -38,7 +38,7 @@ const WRITTEN: &str = "wrote";
 const BUSY: &str = "busy";
 /// Payload: the sender watches the database, and wants to know of the next write.
 const WATCH: &str = "watch";
-/// Payload: the answer to `WATCH`. The sender has written, but runners need not look.
+/// Payload: the answer to `WATCH`. The sender has written, but nothing that its peers must read.
 const TOUCHED: &str = "touched";
 
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -63,7 +63,7 @@ struct ChangeState {
     /// Runners whose advisory locks have vanished since the last call of [`ChangeNotifier::changes`].
     vanished: Vec<RunnerId>,
     /// The time until which the locks of peers are checked.
-    watch_until: Option<Instant>,
+    locks_checked_until: Option<Instant>,
 }
 
 impl ChangeState {
@@ -103,7 +103,7 @@ impl ChangeNotifier {
                 session: SessionState::NotOpened,
                 wake: None,
                 vanished: Vec::new(),
-                watch_until: None,
+                locks_checked_until: None,
             }),
             outbox: Mutex::default(),
             outbox_changed: Mutex::default(),
@@ -122,7 +122,7 @@ impl ChangeNotifier {
     }
 
     /// Returns the current marker, and the runners that have vanished since the last call. If the calling runner has
-    /// claims, it passes its id as `busy`. Its peers are then notified, and watch the runner's advisory lock.
+    /// claims, it passes its id as `busy`. Its peers are then notified, and check the runner's advisory lock.
     pub(super) fn changes(&self, busy: Option<RunnerId>) -> Changes {
         if let Some(runner) = busy {
             self.notify_busy(runner);
@@ -267,25 +267,25 @@ impl ChangeNotifier {
             return;
         }
         match kind {
-            BUSY => self.watch(),
+            BUSY => self.start_lock_checks(),
             TOUCHED => {}
             WRITTEN => self.signal_change(false),
             _ => {
                 self.runner_cache.lock().invalidate();
-                self.watch();
+                self.start_lock_checks();
                 self.signal_change(true);
             }
         }
     }
 
-    /// Makes the listener check the advisory locks of peers during the next `WATCH_PERIOD`.
-    fn watch(&self) {
-        self.state.lock().watch_until = Some(Instant::now() + WATCH_PERIOD);
+    /// Makes the listener check the advisory locks of peers during the next `LOCK_CHECK_PERIOD`.
+    fn start_lock_checks(&self) {
+        self.state.lock().locks_checked_until = Some(Instant::now() + LOCK_CHECK_PERIOD);
     }
 
     /// Returns whether the advisory locks of peers must be checked, because a peer may have claims.
-    pub(super) fn is_watching(&self) -> bool {
-        let until = self.state.lock().watch_until;
+    pub(super) fn needs_lock_checks(&self) -> bool {
+        let until = self.state.lock().locks_checked_until;
         until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_peers()
     }
 
@@ -296,7 +296,7 @@ impl ChangeNotifier {
         self.watch_requests.note_change();
         // A request may have been missed while no session was open.
         self.note_watch();
-        self.watch();
+        self.start_lock_checks();
         self.signal_change(true);
     }
 

@@ -94,8 +94,8 @@ impl Fault {
             Self::RunnerLost => StoreError::RunnerLost,
             Self::Followed => StoreError::Failed(
                 format!(
-                    "the end of an execution was not recorded for a trigger that was registered meanwhile \
-                     (database {location})"
+                    "the batch was not written, because a trigger that fires at the end of executions was registered \
+                     meanwhile (database {location})"
                 )
                 .into(),
             ),

@@ -127,7 +127,7 @@ index! {
 }
 
 index! {
-    TheseDown, TheseUp { ids: Vec<Uuid> => Array<SqlUuid> }
+    GivenIdsDown, GivenIdsUp { ids: Vec<Uuid> => Array<SqlUuid> }
     "x.id",
     "unnest($9) AS n (id) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x WHERE x.id = n.id AND",
     ") AS e ORDER BY e.id"
@@ -165,7 +165,7 @@ type ListedRow = (
 );
 
 /// Returns the ids of the executions that match a query.
-#[expect(clippy::too_many_lines, reason = "one branch per index")]
+#[expect(clippy::too_many_lines, reason = "each index has one branch")]
 pub(super) async fn list(
     connection: &Connection,
     session: &Session,
@@ -218,8 +218,8 @@ pub(super) async fn list(
             }
             Index::Ids(ids) => {
                 fetch!(
-                    TheseDown,
-                    TheseUp {
+                    GivenIdsDown,
+                    GivenIdsUp {
                         ids: ids.iter().map(ExecutionId::uuid).collect()
                     }
                 )

@@ -6,7 +6,7 @@ use super::map_rows::{FirstWaiting, LockMap, PutMap, first_row};
 use super::row::encode;
 use crate::types::{ExecutionId, MapRow, Ordinal, Timestamp};
 
-/// Locks the row of a map and returns it.
+/// Locks the row of a map and returns it; `None` if the map has no row yet.
 pub(super) async fn lock(
     connection: &Connection,
     execution: ExecutionId,

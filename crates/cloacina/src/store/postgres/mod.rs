@@ -336,7 +336,7 @@ impl PostgresStore {
         }
         // A process that waits for reports must poll from now on, because this runner cannot report its writes.
         if let Err(error) = self.notify_peers() {
-            tracing::debug!(%error, "cannot notify other processes of this runner, so an open web page shows its work late");
+            tracing::debug!(%error, "cannot tell other processes about this runner, so an open web page shows its work late");
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ impl PeerTable {
     /// Returns the time of the next check of the locks; `None` if no check is needed or the locks cannot be read.
     pub(super) fn next_check(&self, notifier: &ChangeNotifier) -> Option<Instant> {
         let is_suspicious = self.tracked.values().any(Option::is_some);
-        if self.cannot_read_locks || !(is_suspicious || notifier.is_watching()) {
+        if self.cannot_read_locks || !(is_suspicious || notifier.needs_lock_checks()) {
             return None;
         }
         let pause = if is_suspicious {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn e3_lock_that_was_never_seen_is_not_reported() {
+    fn e3_runner_whose_lock_was_never_seen_is_not_reported() {
         let checks = [(0, 1, false), (2, 1, false), (4, 1, false), (8, 1, false)];
         assert_eq!(reported(checks), [false; 4]);
     }

@@ -1,4 +1,4 @@
-//! Finds some executions with ready tasks for each queue.
+//! Finds, for each queue, some executions with ready tasks. Also finds some executions with due maps.
 
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use uuid::Uuid;

@@ -317,7 +317,8 @@ pub(super) async fn put(
         Err(fault) if !fault.is(&SqlState::UNIQUE_VIOLATION) => return Err(fault),
         _ => {}
     }
-    // The stored revision is not `expected`, or another schedule with this identity was inserted meanwhile.
+    // The stored revision is not `expected`, the schedule was deleted, or another schedule with this identity was
+    // inserted meanwhile.
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
     Ok(match holder {
         Some(holder) if holder.id != record.id => PutOutcome::Exists(holder.id),
@@ -326,7 +327,7 @@ pub(super) async fn put(
 }
 
 /// Applies the schedule writes of a batch in the open transaction. Adds to `dropped` the executions that must not be
-/// submitted.
+/// submitted. Returns, for each write, whether it was applied.
 pub(super) async fn apply(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -337,7 +338,7 @@ pub(super) async fn apply(
         now_again: batch.now.0,
         ..Apply::default()
     };
-    // All writers lock rows in the same order.
+    // All writers lock rows in the same order, so that they cannot deadlock.
     let mut writes: Vec<_> = batch.schedules.iter().collect();
     writes.sort_by_key(|write| write.record.id);
     for write in writes {

@@ -55,7 +55,7 @@ pub(super) struct Session {
     schema: OnceLock<String>,
     /// Process id of the session that listens for this store; 0 if no session listens.
     listener_pid: AtomicI32,
-    /// Whether any trigger fires at the end of executions, as far as this session knows.
+    /// Whether any trigger fires at the end of executions, as far as this store knows.
     pub(super) has_followers: AtomicBool,
 }
 
@@ -126,7 +126,7 @@ impl Session {
         self.schema.get().map(String::as_str)
     }
 
-    /// Refuses a connection that is not pinned to the store's schema (H1).
+    /// Refuses a connection that does not use the store's schema (H1).
     pub(super) fn verify_schema(&self, info: &SessionInfo) -> Result<(), StoreError> {
         let refuse = |what: Report| {
             let of_session = |what: &str| {
@@ -152,10 +152,13 @@ impl Session {
         let Some(expected) = self.schema.get() else {
             return Ok(());
         };
-        let actual = info.schema.as_deref().unwrap_or("none");
-        if actual != expected {
+        if info.schema.as_ref() != Some(expected) {
+            let actual = match &info.schema {
+                Some(schema) => format!("the schema '{schema}'"),
+                None => "no schema".to_owned(),
+            };
             return refuse(format!(
-                "is in the schema '{actual}'; the schema '{expected}' no longer exists, or the role is no longer allowed to use it"
+                "is in {actual}; the schema '{expected}' no longer exists, or the role is no longer allowed to use it"
             ).into());
         }
         match &info.tables {

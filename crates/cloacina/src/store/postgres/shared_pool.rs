@@ -91,12 +91,12 @@ struct Grant {
 
 enum Admission {
     Granted(Box<Grant>),
-    /// Try again at this time, or when a connection is returned.
+    /// Try again when a connection is returned, or at this time if one is given.
     Wait(Option<Instant>),
 }
 
 impl PoolState {
-    /// Takes the store's most recently used idle connection.
+    /// Takes the store's most recently used idle connection; `None` if it has no idle connection.
     fn take_own(&mut self, key: StoreKey) -> Option<Grant> {
         let at = self.idle.iter().rposition(|idle| idle.key == key)?;
         let idle = self.idle.remove(at);
@@ -217,7 +217,8 @@ impl SharedPool {
         drop(state);
     }
 
-    /// Waits until these sessions, which were opened outside of the pool, have ended on the server.
+    /// Waits until these sessions, which were opened outside of the pool, have ended on the server, but not longer than
+    /// [`SESSION_END_TIMEOUT`].
     pub(super) fn await_ends(
         &self,
         key: StoreKey,
@@ -308,7 +309,7 @@ impl BorrowedConnection<'_> {
     /// Waits until enough ending sessions have ended, and then frees the spare slot.
     ///
     /// `allowed` is the number of open connections and ending sessions that can remain. If it is 0, waits for all
-    /// ending sessions.
+    /// ending sessions. After [`SESSION_END_TIMEOUT`], all of them count as ended.
     fn await_session_ends(&mut self, session: &Session, allowed: usize) {
         let until = Instant::now() + SESSION_END_TIMEOUT;
         loop {

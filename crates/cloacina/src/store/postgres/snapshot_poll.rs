@@ -1,4 +1,4 @@
-//! When to query the server's snapshot again, and the marker that was computed from the last one.
+//! The time of the next query for the server's snapshot, and the marker that was computed from the last snapshot.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};

@@ -132,7 +132,7 @@ pub(super) async fn count(
         .collect()
 }
 
-/// Deletes old ticks.
+/// Deletes ticks that were due before a time, except queued ticks. Deletes at most `limit` ticks, the oldest first.
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,

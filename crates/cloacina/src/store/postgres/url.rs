@@ -358,7 +358,7 @@ fn target_session(text: Option<&str>) -> Result<TargetSession, Error> {
         Some(other) => Err(wrong_value(
             "target_session_attrs",
             other,
-            "read-write, primary or any, because a runner needs to write",
+            "read-write, primary or any; a runner cannot use a read-only server",
         )),
     }
 }

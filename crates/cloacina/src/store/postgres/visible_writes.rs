@@ -1,4 +1,4 @@
-//! Tells the requests that write something that a web page shows from all others.
+//! Recognizes the requests that write something that a web page shows.
 
 use crate::store::{Request, Response, StoreError};
 
@@ -21,8 +21,8 @@ pub(super) fn can_show(request: &Request<'_>) -> bool {
     )
 }
 
-/// Returns `false` for a commit that wrote nothing. Any other request has written something, or may have done so before it
-/// failed.
+/// Returns whether a request may have written something: `false` only for a commit that wrote nothing. Any other
+/// request has written something, or may have done so before it failed.
 pub(super) fn shows(response: &Result<Response, StoreError>) -> bool {
     match response {
         Ok(Response::Commit(committed)) => {

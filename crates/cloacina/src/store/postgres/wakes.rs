@@ -1,6 +1,6 @@
 //! Finds the tasks that wait for a signal, and makes them due.
 //!
-//! A sender locks the executions of the waiting tasks in the order of their ids.
+//! A sender locks the executions of the waiting tasks in the order of their ids, so that senders cannot deadlock.
 
 use std::collections::BTreeSet;
 
@@ -118,8 +118,8 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    /// Adds the tasks that wait for a signal, at most [`SEND_WAKES`]. Returns the number of added tasks, and the
-    /// message body for the remaining tasks.
+    /// Adds the tasks that wait for a signal, and stores the messages that cancel executions: at most [`SEND_WAKES`]
+    /// waits together. Returns the number of these waits, and the message body for the remaining waits if any remain.
     pub(super) async fn add(
         &mut self,
         connection: &Connection,

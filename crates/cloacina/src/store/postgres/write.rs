@@ -117,7 +117,8 @@ pub(super) struct WriteColumns<'a> {
     pub(super) known_definitions: Vec<i64>,
 }
 
-/// A row of the answer: the part of the statement that wrote the row, and the execution.
+/// A row of the answer: the part of the statement that wrote the execution ([`SUBMITTED`] or [`ADVANCED`]), and the
+/// execution.
 pub(super) type WrittenRow = (i16, Option<Uuid>);
 pub(super) const SUBMITTED: i16 = 1;
 pub(super) const ADVANCED: i16 = 2;

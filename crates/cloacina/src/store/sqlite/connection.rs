@@ -90,7 +90,8 @@ impl Writer {
         }
     }
 
-    /// Locks the connection. If the store was closed, opens a connection for this use.
+    /// Locks the connection. If the store was closed, opens a connection for this use. Fails if the file was deleted or
+    /// replaced.
     pub(super) fn lock(&self) -> Result<WriteConnection<'_>, Fault> {
         let mut held = self.connection.lock();
         if let Some(file) = &self.file {

@@ -108,7 +108,7 @@ fn counted(
     )
 }
 
-/// Returns the number of executions between two ids, and the number of failed ones among them.
+/// Returns the number of executions between two ids, and the number of failed ones among them, each at most `limit`.
 pub(super) fn between(
     connection: &mut SqliteConnection,
     after: ExecutionId,
@@ -133,7 +133,7 @@ pub(super) fn between(
     Ok((first(all), first(failed)))
 }
 
-/// Returns the beginning of an execution's input or of a task's writes.
+/// Returns the beginning of an execution's input or of a task's writes; `None` if nothing is stored.
 pub(super) fn payload(
     connection: &mut SqliteConnection,
     id: ExecutionId,

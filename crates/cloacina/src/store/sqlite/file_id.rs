@@ -5,7 +5,7 @@
 pub(super) struct FileId(pub(super) u64, pub(super) u64);
 
 impl FileId {
-    /// Returns the identity of the file that currently has this name.
+    /// Returns the identity of the file that currently has this name; `None` if no such file can be found.
     #[cfg(unix)]
     pub(super) fn of(path: &std::path::Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;

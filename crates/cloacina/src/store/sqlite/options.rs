@@ -229,7 +229,7 @@ mod tests {
     fn parse(url: &str) -> Result<SqliteOptions, Error> {
         match DatabaseUrl::parse(url)? {
             DatabaseUrl::Sqlite(options) => Ok(options),
-            DatabaseUrl::Postgres(url) => panic!("{url} is SQLite"),
+            DatabaseUrl::Postgres(url) => panic!("the URL was parsed as the PostgreSQL URL {url}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Deletes old executions.
+//! Deletes one execution, or old executions together with old ticks, ends and definitions.
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::sql_types::{BigInt, Binary, Nullable};
@@ -106,8 +106,8 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         }
         let mut deleted = 0;
         for Id(id) in &ids {
-            // The end time is compared again under the lock, because a retry may have restarted the execution
-            // meanwhile.
+            // The end time is compared again inside the write transaction, because a retry may have restarted the
+            // execution meanwhile.
             if (DeleteExecution {
                 id,
                 ended_before: before.0,

@@ -1,4 +1,4 @@
-//! Finds some executions with ready tasks for each queue.
+//! Finds some executions with ready tasks for each queue, and some with a due map.
 
 use diesel::sql_types::{BigInt, Binary};
 use diesel::{RunQueryDsl, SqliteConnection};
@@ -11,19 +11,19 @@ use crate::types::{ExecutionId, Timestamp};
 use crate::workflow::queue;
 
 query! {
-    Due { queue: i64 => BigInt, limit: i64 => BigInt } -> Binary;
+    ReadyUndelayed { queue: i64 => BigInt, limit: i64 => BigInt } -> Binary;
     "SELECT execution_id FROM cloacina_tasks INDEXED BY cloacina_tasks_due \
      WHERE queue = ? AND state = 1 AND ready_at IS NULL ORDER BY priority DESC, execution_id, ordinal LIMIT ?"
 }
 
 query! {
-    Waiting { queue: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt } -> Binary;
+    ReadyDelayed { queue: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt } -> Binary;
     "SELECT execution_id FROM cloacina_tasks INDEXED BY cloacina_tasks_waiting \
      WHERE queue = ? AND state = 1 AND ready_at IS NOT NULL AND ready_at <= ? ORDER BY ready_at LIMIT ?"
 }
 
 query! {
-    Maps { now: i64 => BigInt, limit: i64 => BigInt } -> Binary;
+    DueMaps { now: i64 => BigInt, limit: i64 => BigInt } -> Binary;
     "SELECT execution_id FROM cloacina_maps INDEXED BY cloacina_maps_due \
      WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY priority DESC, execution_id, ordinal LIMIT ?"
 }
@@ -45,7 +45,7 @@ pub(super) fn executions(
         }
         ids.len() < limit
     };
-    let maps = Maps {
+    let maps = DueMaps {
         now: now.0,
         limit: most,
     };
@@ -55,14 +55,14 @@ pub(super) fn executions(
         if !has_room {
             break;
         }
-        has_room = add(Due { queue, limit: most }.load(connection)?);
+        has_room = add(ReadyUndelayed { queue, limit: most }.load(connection)?);
     }
     let delayed: Vec<i64> = DelayedQueues {}.load(connection)?;
     for queue in delayed.into_iter().filter(|queue| *queue != queue::WAITING) {
         if !has_room {
             break;
         }
-        let statement = Waiting {
+        let statement = ReadyDelayed {
             queue,
             now: now.0,
             limit: most,

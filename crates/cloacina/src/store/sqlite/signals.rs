@@ -227,8 +227,8 @@ fn send_one(
     })
 }
 
-/// Wakes the next tasks that wait for a signal. Returns the number of woken tasks, and the message body for the
-/// remaining tasks.
+/// Applies a signal to the next waits for it: wakes waiting tasks, and adds a message for each execution that the
+/// signal cancels. Returns the number of these waits, and the message body for the remaining waits, if there are any.
 fn wake(
     connection: &mut SqliteConnection,
     body: &AdvanceBody,

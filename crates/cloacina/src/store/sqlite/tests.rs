@@ -61,7 +61,7 @@ fn workflow() -> Workflow {
 }
 
 /// Sends the most common requests, some of them in several forms.
-#[expect(clippy::too_many_lines, reason = "a linear sequence of steps")]
+#[expect(clippy::too_many_lines, reason = "the requests form one sequence")]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();
     let definition = store.put_definition(&workflow(), NOW).unwrap();
@@ -248,7 +248,7 @@ fn each_statement_is_prepared_once_per_connection() {
     assert_eq!(
         distinct.len(),
         log.prepared.len(),
-        "prepared twice: {:#?}",
+        "a statement was prepared twice; all prepared statements: {:#?}",
         log.prepared
     );
     // These statements were prepared when the database was opened.
@@ -258,7 +258,10 @@ fn each_statement_is_prepared_once_per_connection() {
         .iter()
         .filter(|sql| !opened.contains(&sql.as_str()));
     let uncached: Vec<&String> = executed.filter(|sql| !distinct.contains(*sql)).collect();
-    assert!(uncached.is_empty(), "never cached: {uncached:#?}");
+    assert!(
+        uncached.is_empty(),
+        "executed without the statement cache: {uncached:#?}"
+    );
     assert!(
         distinct.len() > 40,
         "only {} statements were logged",

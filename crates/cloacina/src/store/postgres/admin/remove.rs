@@ -137,16 +137,17 @@ impl TenantParts {
             )),
             (_, Ownership::Foreign) => Some(format!(
                 "the role '{role}' was not created for it{}",
-                self.hint()
+                self.owner_note()
             )),
             (Ownership::Own, Ownership::Missing) if self.owner.is_some() => {
-                Some(format!("there is no role '{role}'{}", self.hint()))
+                Some(format!("there is no role '{role}'{}", self.owner_note()))
             }
             _ => None,
         }
     }
 
-    fn hint(&self) -> String {
+    /// Returns the end of the objection: the name of the role that was created for the schema, if any.
+    fn owner_note(&self) -> String {
         self.owner
             .as_ref()
             .map_or_else(String::new, |owner| format!("; its role is '{owner}'"))
