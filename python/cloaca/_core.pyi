@@ -240,7 +240,7 @@ class Workflow:
 
     @property
     def results(self) -> dict[str, str]:
-        """The key of each value task's result in the context, by the task's short id."""
+        """The context key of each value task's result, by the task's short id (semantics J3)."""
     @property
     def parameters(self) -> dict[str, list[dict[str, Any]]]:
         """The resolved parameters of each typed task, by the task's short id."""
@@ -291,7 +291,7 @@ class Execution:
         """The context keys that form the output; `None` if the final context is the output."""
     @property
     def results(self) -> dict[str, str]:
-        """The key of each value task's result in the context, by the task's short id."""
+        """The context key of each value task's result, by the task's short id (semantics J3)."""
     @property
     def workflow_version(self) -> str: ...
     @property
@@ -332,7 +332,7 @@ class Execution:
         """The id of the last execution of the final tasks; `None` if there is none."""
 
     def final(self) -> Execution | None:
-        """Read the last execution of the final tasks from the database."""
+        """Read the last execution of the final tasks from the database; `None` if there is none."""
     def is_map(self, task_id: str) -> bool:
         """Return whether a task is a map."""
 
@@ -495,7 +495,10 @@ class StepLog:
         """Whether the recorded steps were read."""
 
     def recorded(self, key: str) -> tuple[str, str] | None:
-        """Return the name of the call that recorded a step, and its value as JSON text."""
+        """Return the call that recorded a step, e.g. `sleep`, and the step's value as JSON text.
+
+        Return `None` if no step with this key is recorded.
+        """
 
     def recorded_children(self, key: str) -> list[str] | None:
         """Return the recorded outcomes of a call's children; `None` if the call has not ended."""
@@ -616,7 +619,7 @@ class Outcome:
 
     @staticmethod
     def snooze(after_us: int) -> Outcome:
-        """The function asked to run again after `after_us`. A snooze is not an attempt."""
+        """The function asked to run again after `after_us`. The attempt does not count."""
 
     @staticmethod
     def park(
@@ -881,7 +884,7 @@ class Runner:
         id: str | None = None,
         sender: str | None = None,
     ) -> SentSignal:
-        """Send a signal, whose data is JSON; return its number once it is durable."""
+        """Send a signal, whose data is JSON. Return once the signal is durable."""
 
     def decide(
         self,
@@ -902,7 +905,8 @@ class Runner:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions or workflow versions, whichever is higher.
+        Return the number of deleted executions, including children. A transaction that deletes
+        more workflow versions than executions counts these versions instead.
         """
 
     def metrics(self) -> str:
@@ -999,7 +1003,11 @@ class Runner:
     # The event loop's thread
     @property
     def loop_waker(self) -> LoopWaker:
-        """The waker whose descriptor is readable when `take_async` or `async_notices` has items."""
+        """The waker of the event loop.
+
+        Its descriptor is readable when `take_async`, `async_notices` or the waker's `completed`
+        has items.
+        """
 
     def take_async(self, limit: int) -> list[Work]:
         """Take queued work for the event loop, at most `limit` items.
@@ -1037,8 +1045,8 @@ class Inspector:
     ) -> Inspector:
         """Open a database.
 
-        With `migrate` the database is created or migrated; otherwise it must exist. With
-        `read_only` the database refuses every change.
+        With `migrate` the database is created or migrated; otherwise it must exist and have this
+        program's schema version. With `read_only` the database refuses every change.
         """
 
     @property
@@ -1093,7 +1101,7 @@ class Inspector:
         id: str | None = None,
         sender: str | None = None,
     ) -> SentSignal:
-        """Send a signal, whose data is JSON; return its number once it is durable."""
+        """Send a signal, whose data is JSON. Return once the signal is durable."""
 
     def decide(
         self,
@@ -1114,7 +1122,8 @@ class Inspector:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions or workflow versions, whichever is higher.
+        Return the number of deleted executions, including children. A transaction that deletes
+        more workflow versions than executions counts these versions instead.
         """
 
 @final
@@ -1366,6 +1375,8 @@ class TickCounts:
 class Reads:
     """Reads from a database: executions, runners, workflows, schedules and triggers.
 
+    Two methods write: `rerun` and `set_map`.
+
     A schedule or trigger is a dict: id, name, workflow, expression, timezone, interval_us, after,
     instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
     last_us, fired_us, last_error, created_us, updated_us.
@@ -1410,7 +1421,10 @@ class Reads:
     def items(
         self, execution_id: str, task_id: str, status: str | None, first: int, limit: int
     ) -> tuple[list[str], int | None]:
-        """Return a page of a map's items as JSON, and the index of the next page's first item."""
+        """Return a page of a map's items as JSON, and the index of the next page's first item.
+
+        The index is `None` on the last page.
+        """
 
     def maps(self, execution_id: str) -> list[tuple[str, list[tuple[str, int]], int | None]]:
         """Return the maps of an execution that have expanded into items.
@@ -1420,7 +1434,7 @@ class Reads:
         """
 
     def set_map(self, execution_id: str, task_id: str, parallel: int | None) -> None:
-        """Change how many items of a running map run at once."""
+        """Change how many items of a running map run at once; `None` for no limit."""
 
     def rerun(self, request: RerunRequest) -> str:
         """Submit an execution like an earlier one; return its id once it is durable."""

@@ -22,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        The exit status. 0: success. 1: the execution or the request failed, or writing to stdout
-        failed; stderr says why. 2: wrong usage. 130: interrupted by Ctrl-C.
+        The exit status. 0: success, also if the reader of stdout closed the pipe early. 1: the
+        execution or the request failed, or writing to stdout failed; stderr says why. 2: wrong
+        usage. 130: interrupted by Ctrl-C.
     """
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))

@@ -6,13 +6,13 @@ This module does not import click, because the import would take most of the tim
 
 from __future__ import annotations
 
-#: The module and function of each command, and the command's line in `--help`. `--help` is printed
-#: without loading any command.
+#: Maps each command to its module and function, and to its line in `--help`, so that `--help` is
+#: printed without loading any command.
 COMMANDS = {
     "run": ("running:run", "Run a workflow of a module and wait for its end."),
     "submit": ("submitting:submit", "Submit a workflow for the workers of a database."),
     "worker": ("running:worker", "Run submitted work until SIGTERM or Ctrl-C."),
-    "check": ("checking:check", "Check the workflows of a module, and show their connections."),
+    "check": ("checking:check", "Check a module's workflows, and show how tasks are connected."),
     "list": ("executions:list_command", "List executions, newest first."),
     "show": ("executions:show", "Show an execution with its tasks."),
     "events": ("executions:events", "Show the history of an execution."),

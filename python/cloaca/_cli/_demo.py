@@ -133,7 +133,7 @@ def _define_other_workflows() -> None:
             context["published"] = _SHARDS
 
     with WorkflowBuilder("archive") as builder:
-        builder.description("Packs a year of invoices; its worker is another program")
+        builder.description("Packs a year of invoices; another program runs the task pack")
 
         @task()
         def collect(context: Context) -> None:
@@ -142,7 +142,7 @@ def _define_other_workflows() -> None:
         external_task("pack", dependencies=["collect"])
 
     with WorkflowBuilder("cleanup") as builder:
-        builder.description("Waits for the night, then removes old files")
+        builder.description("Removes old files, one folder at a time")
 
         @task()
         def sweep(context: Context, handle: TaskHandle) -> None:

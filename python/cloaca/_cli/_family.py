@@ -1,4 +1,4 @@
-"""An execution with its children, as `show --tree` prints them."""
+"""An execution with its children and their children, as `show --tree` prints them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def family_document(reads: Any, result: WorkflowResult) -> dict[str, Any]:
-    """Returns the execution as JSON, with each child inside its parent; at most 32 levels."""
+    """Returns the execution as JSON, with each child inside its parent.
+
+    The recursion is safe, because the engine allows at most 32 levels of children.
+    """
     document = summary_document(result)
     document["children"] = [
         {"started_by": origin, **family_document(reads, child)}
@@ -25,7 +28,7 @@ def family_document(reads: Any, result: WorkflowResult) -> dict[str, Any]:
 
 
 def family_text(reads: Any, root: WorkflowResult, *, verbose: bool) -> str:
-    """Returns the execution and its children as a tree, with one line for each execution."""
+    """Returns the execution and its descendants as a tree, with one line for each execution."""
     members: list[tuple[str, WorkflowResult, str | None]] = [("", root, None)]
     for _, parent, _ in members:
         known = parent.execution_id
@@ -33,7 +36,7 @@ def family_text(reads: Any, root: WorkflowResult, *, verbose: bool) -> str:
     ids = [member.execution_id for _, member, _ in members]
     shown = shorten(ids) if is_terminal() and not verbose else {id: id for id in ids}
     lines: dict[str, str] = {}
-    befores: dict[str, list[str]] = {}
+    parents: dict[str, list[str]] = {}
     for origin, member, parent_id in members:
         started_by = f"{origin}: " if origin else ""
         error = f"  {short_error(member.error)}" if member.error is not None else ""
@@ -43,5 +46,5 @@ def family_text(reads: Any, root: WorkflowResult, *, verbose: bool) -> str:
         )
         lines[member.execution_id] = line
         if parent_id is not None:
-            befores[line] = [lines[parent_id]]
-    return draw(list(lines.values()), befores, is_unicode=is_unicode())
+            parents[line] = [lines[parent_id]]
+    return draw(list(lines.values()), parents, is_unicode=is_unicode())

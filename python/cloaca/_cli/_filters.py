@@ -25,7 +25,7 @@ def moment(text: str) -> int:
     """Converts a string to a time, in microseconds since 1970.
 
     The string is a time, like `2026-01-31` or `2026-01-31T10:00+01:00`, or a span before now, like
-    `2h`.
+    `2h`. Digits alone are a date like `20260131`, not a number of seconds.
 
     Raises:
         click.BadParameter: The string is neither a time nor a span, or the time is out of range.
@@ -70,10 +70,10 @@ def span(text: str) -> float | None:
 def span_option(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> float | None:
-    """Reads an option that is a number of seconds or a span.
+    """Reads an option that is a number of seconds or a span; `None` if it was not given.
 
     Raises:
-        click.BadParameter: The text is neither.
+        click.BadParameter: The text is neither a number of seconds nor a span.
     """
     if text is None:
         return None
@@ -88,10 +88,10 @@ def span_option(
 def timeout_option(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> float | None:
-    """Reads an option that is a number of seconds or a span, and is not zero.
+    """Reads an option like `span_option`, and refuses zero.
 
     Raises:
-        click.BadParameter: The text is neither, or is zero.
+        click.BadParameter: The text is neither a number of seconds nor a span, or is zero.
     """
     seconds = span_option(context, parameter, text)
     if seconds == 0:
@@ -113,7 +113,7 @@ def pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not name or not sign:
-            raise click.UsageError(f"{text!r} must have the form NAME=VALUE")
+            raise click.UsageError(f"{text!r} does not have the form NAME=VALUE")
         found.append((name, value))
     return found
 

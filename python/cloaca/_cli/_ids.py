@@ -54,12 +54,13 @@ def is_whole(text: str) -> bool:
 
 
 def means(text: str, id: str) -> bool:
-    """Returns whether `text` is the given id, a prefix of the id, or its short form."""
+    """Returns whether `text` is the given id, its short form, or a prefix of at least 4 digits."""
     text = text.lower()
     if len(text.replace("-", "")) < _MIN_PREFIX:
         return False
     first, _, last = text.partition("-")
     digits = id.replace("-", "")
+    # In a whole id, 4 digits follow the first hyphen. More digits are the last part of a short id.
     if len(first) == _FIRST and len(last) > 4 and "-" not in last:
         return digits.startswith(first) and digits.endswith(last)
     return digits.startswith(text.replace("-", ""))
@@ -67,6 +68,8 @@ def means(text: str, id: str) -> bool:
 
 def execution_id(reads: Reads, text: str) -> str:
     """Returns the id of the execution that a text refers to.
+
+    A whole id is returned as it is, even if no execution has it.
 
     Raises:
         click.ClickException: The text matches no execution, or several.
@@ -122,9 +125,9 @@ def takes_execution(command: Command) -> Command:
     def wrapped(database: Database, id: str | None, last: bool, **given: Any) -> Any:
         if (id is None) != last:
             raise click.UsageError(
-                "name the execution by its ID or the beginning of its ID, or give --last"
+                "no execution was given: give its ID, the beginning of its ID, or --last"
                 if id is None
-                else "an ID and --last exclude each other"
+                else "both an ID and --last were given: give only one of them"
             )
         reads = database.inspect().reads
         whole = newest(reads) if id is None else execution_id(reads, id)

@@ -1,4 +1,4 @@
-"""The input of an execution that a command submits, and the errors of the other options."""
+"""Reads the input of an execution that a command submits, and converts errors of the submission."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def json_context(
 ) -> Context | None:
     """Returns the JSON object in a text, in the file that `@FILE` names, or on stdin for `-`.
 
+    Returns `None` if the argument was not given.
+
     Raises:
-        click.BadParameter: The file or stdin cannot be read, or the text is not a JSON object.
+        click.BadParameter: The file cannot be read, or the text is not a JSON object.
     """
     if text is None:
         return None

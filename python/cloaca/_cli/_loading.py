@@ -120,7 +120,7 @@ def workflow_name(module: ModuleType, wanted: str) -> str:
     """Returns the name of the workflow that `module:wanted` refers to; see `find_workflow`.
 
     Raises:
-        click.ClickException: The module has neither this workflow nor this variable.
+        click.ClickException: `module:wanted` does not refer to a workflow.
     """
     from cloaca._values.suggestion import suggestion
     from cloaca._workflows.registry import registry
@@ -141,7 +141,7 @@ def define_workflows(module: ModuleType, wanted: str) -> None:
     Does nothing if `module:wanted` already refers to a workflow.
 
     Raises:
-        click.ClickException: The module has neither this workflow nor this function, or the
+        click.ClickException: `module:wanted` refers to neither a workflow nor a function, or the
             function fails.
     """
     from cloaca._tasks.references import tasks_of
@@ -152,7 +152,8 @@ def define_workflows(module: ModuleType, wanted: str) -> None:
     name = module.__name__
     if found is None:
         raise click.ClickException(
-            f"module '{name}' defines no workflow '{wanted}' and has no attribute '{wanted}'"
+            f"module '{name}' defines no workflow '{wanted}' and has no attribute '{wanted}'\n"
+            "hint: name a workflow, or a function that defines workflows, or give only the module"
         )
     if tasks_of(found):
         raise click.ClickException(
@@ -162,6 +163,7 @@ def define_workflows(module: ModuleType, wanted: str) -> None:
     if isinstance(found, type) or not callable(found):
         raise click.ClickException(
             f"'{wanted}' of module '{name}' is neither a workflow nor a function that defines "
-            "workflows"
+            "workflows\n"
+            "hint: name a workflow, or a function that defines workflows, or give only the module"
         )
     call(name, wanted, found)

@@ -26,7 +26,7 @@ class MapCounts:
         """Returns the counts in words.
 
         The number of completed items out of all items comes first. The counts of the other states
-        follow, unless they are 0.
+        follow, unless they are 0. Pending items are not counted separately.
         """
         states = self.states
         parts = [f"{states['Completed']}/{self.total} done"]

@@ -64,7 +64,8 @@ class Database:
         """Opens the database for reading and control, without starting a runner.
 
         Args:
-            migrate: Whether to create or migrate the database. If not, the database must exist.
+            migrate: Whether to create or migrate the database. If not, the database must exist and
+                have this program's schema version.
         """
         if self._inspector is None:
             from cloaca._core import Inspector

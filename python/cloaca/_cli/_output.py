@@ -415,7 +415,7 @@ def exit_with_status(result: WorkflowResult, logged: Collection[str | None] = ()
     Args:
         result: The execution.
         logged: The tasks whose errors are already on stderr; `None` stands for an error of the
-            execution that no task caused. The message of such an error is not repeated.
+            execution that no task caused. The messages of the errors in `logged` are not repeated.
     """
     from cloaca._executions.status import WorkflowStatus
 

@@ -71,7 +71,8 @@ def _control(
     is_bulk = bool(wanted) or everything
     if bool(ids) + last + is_bulk != 1:
         raise click.UsageError(
-            "say which executions: IDs, or --last, or a filter like --workflow, or --all"
+            "choose the executions in exactly one way: by IDs, --last, filters like --workflow, "
+            "or --all"
         )
     inspector = database.inspect()
     if not is_bulk:
@@ -189,7 +190,7 @@ def _control_many(
     if as_json:
         print_json({"action": action, "dry_run": False, "items": items})
     elif len(results) > 1:
-        note(f"{_count(len(results) - failed)} changed, {failed} failed")
+        note(f"changed {len(results) - failed} of {_count(len(results))}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -219,7 +220,7 @@ def cancel(**given: Any) -> None:
 @click.command(context_settings=COMMAND_SETTINGS)
 @_controls
 def pause(**given: Any) -> None:
-    """Pause executions: no new tasks start, running tasks finish, delays stop.
+    """Pause executions: no new tasks start, running tasks finish, clocks of delays stop.
 
     A filter without --status chooses pending and running executions.
     """

@@ -64,7 +64,7 @@ def status(database: Database, as_json: bool) -> None:
         is_current = not pending and newer is None
         print_json({"version": current, "pending": pending, "up_to_date": is_current})
     elif pending:
-        say(f"schema version {current or 'none'}, lacks {', '.join(pending)}")
+        say(f"schema version {current or 'none'}, pending migrations: {', '.join(pending)}")
     elif newer is None:
         say(f"schema version {current}, up to date")
     if newer is not None:

@@ -38,7 +38,12 @@ _REFRESH_SECONDS = 0.2
 @click.command("list", context_settings=COMMAND_SETTINGS)
 @filter_options
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number."
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Maximum number of executions.",
 )
 @click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
 @VERBOSE
@@ -281,7 +286,7 @@ def explain(database: Database, as_json: bool, id: str | None, last: bool) -> No
 @database_options
 @takes_execution
 def watch(database: Database, as_json: bool, id: str) -> None:
-    """Follow an execution to its end; ends with status 1 if it failed."""
+    """Follow an execution to its end; ends with status 1 unless it completed."""
     from time import sleep
 
     from cloaca._executions.status import WorkflowStatus

@@ -44,7 +44,11 @@ _STATES = ("Pending", "Ready", "Running", "Completed", "Failed", "Skipped", "Can
     show_default=True,
     help="Maximum number of items.",
 )
-@click.option("--cursor", metavar="CURSOR", help="Continue the listing of an earlier page.")
+@click.option(
+    "--cursor",
+    metavar="CURSOR",
+    help="Continue after an earlier page, with the cursor that it printed.",
+)
 @VERBOSE
 @database_options
 def items(
@@ -140,7 +144,7 @@ def set_map(
     TASK is the task with `over=`. Running items continue.
     """
     if (parallel is None) != no_limit:
-        raise click.UsageError("give --parallel or --no-limit")
+        raise click.UsageError("give either --parallel or --no-limit")
     reads = database.inspect().reads
     execution = execution_id(reads, id)
     reads.set_map(execution, task, parallel)

@@ -39,7 +39,11 @@ def counts(database: Database, as_json: bool) -> None:
 
 @click.command(context_settings=COMMAND_SETTINGS)
 @click.option(
-    "--since", metavar="TIME", default="24h", show_default=True, help="A time, or a span like 2h."
+    "--since",
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="The start of the time range: an ISO time, or a span before now like 2h.",
 )
 @click.option("--until", metavar="TIME", help="The end of the time range; now if omitted.")
 @click.option(
@@ -113,7 +117,7 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
         )
         return
     if not found:
-        note("no execution has failed")
+        note("no failed execution was found")
         return
     is_short = is_terminal() and not verbose
     ids = shorten(group.execution_ids[0] for group in found)
@@ -174,7 +178,7 @@ def rerun(
 
 
 def _user() -> str | None:
-    """Returns the name of the user who runs the command, for the history."""
+    """Returns the name of the user who runs the command, for the history; `None` if unknown."""
     import getpass
 
     try:

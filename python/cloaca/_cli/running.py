@@ -45,7 +45,10 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @PRIORITY
 @click.option(
-    "--timeout", metavar="SPAN", callback=timeout_option, help="Maximum run time: 90, 5m or 2h."
+    "--timeout",
+    metavar="SPAN",
+    callback=timeout_option,
+    help="Maximum run time, such as 90 (seconds), 5m or 2h.",
 )
 @click.option(
     "--label",
@@ -68,7 +71,7 @@ def run(
     """Run a workflow of a module and wait for its end, with a live bar for each task.
 
     MODULE is a module's name or the path of its file. WORKFLOW is the workflow's name, or the name
-    of a variable with the workflow. Ends with status 1 if the execution failed.
+    of a variable with the workflow. Ends with status 1 unless the execution completed.
     """
     from cloaca._cli._filters import pairs
     from cloaca._cli._loading import load, split, workflow_name
@@ -114,7 +117,10 @@ def run(
 
 @contextmanager
 def _later_interrupt() -> Iterator[Callable[[], None]]:
-    """Defers the first Ctrl-C in the block; yields a function that raises a deferred Ctrl-C."""
+    """Defers the first Ctrl-C in the block.
+
+    Yields a function that raises `KeyboardInterrupt` if a Ctrl-C was deferred.
+    """
     import signal
 
     received: list[int] = []
@@ -150,7 +156,7 @@ def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> W
 def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
     """Shuts the runner down after Ctrl-C.
 
-    Prints which tasks the shutdown waits for, and how to resume or cancel the execution.
+    Prints which tasks the shutdown waits for, and how to continue or cancel the execution.
     """
     from cloaca._executions.status import WorkflowStatus
     from cloaca._runner.interruption import fate, is_in_memory, shut_down_unreported, waiting
@@ -165,7 +171,7 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
         note(waiting(runner, f"{tasks} {names}{more}"))
     shut_down_unreported(runner)
     if is_in_memory(runner._core):
-        note(f"execution {id} {fate(runner._core, 1)}, unless it has ended")
+        note(f"execution {id} {fate(runner._core, 1)}")
         return
     try:
         status = WorkflowStatus(runner._core.reads.status(id))
@@ -176,7 +182,7 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
     else:
         note(
             f"execution {id} is {status}: it {fate(runner._core, 1)} that has its workflow\n"
-            f"hint: resume it with `cloaca worker {module}`, or end it with `cloaca cancel {id}`"
+            f"hint: continue it with `cloaca worker {module}`, or end it with `cloaca cancel {id}`"
         )
 
 

@@ -53,7 +53,7 @@ def find(reads: Reads, text: str) -> dict[str, Any] | None:
     found = found or [row for row in rows if means(text, row["id"])]
     if len(found) > 1:
         candidates = [f"{row['id']}  {row['kind']}  {_name(row)}  {_when(row)}" for row in found]
-        raise ambiguous("schedules", text, candidates)
+        raise ambiguous("schedules or triggers", text, candidates)
     return found[0] if found else None
 
 
@@ -62,6 +62,7 @@ def _schedule_or_trigger(database: Database, text: str) -> dict[str, Any]:
 
     Raises:
         click.ClickException: The text matches several, or none.
+        ScheduleError: The text is a whole id, and no schedule has this id.
     """
     reads = database.inspect().reads
     row = find(reads, text)
@@ -84,7 +85,8 @@ def _schedule(database: Database, text: str, action: str) -> dict[str, Any]:
     if row["kind"] == "trigger":
         raise click.ClickException(
             f"'{row['name']}' is a trigger: it cannot be {action}\n"
-            f"hint: `cloaca schedules disable {row['name']}` switches it off"
+            f"hint: triggers can only be switched on and off: `cloaca schedules disable "
+            f"{row['name']}`"
         )
     return row
 
@@ -159,7 +161,7 @@ def list_command(database: Database, as_json: bool, enabled_only: bool, verbose:
         return
     if not rows:
         note(
-            "nothing is enabled: `cloaca schedules list` lists all"
+            "no schedule or trigger is enabled: `cloaca schedules list` lists all"
             if enabled_only
             else "there are no schedules and no triggers: a program makes a schedule with "
             "runner.register_cron_workflow, and a trigger with @cloaca.trigger"
@@ -297,7 +299,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     type=click.IntRange(1, 1000),
     default=5,
     show_default=True,
-    help="Number of times.",
+    help="Number of times to show.",
 )
 @database_options
 def preview(database: Database, as_json: bool, what: str, timezone: str | None, limit: int) -> None:
@@ -326,7 +328,8 @@ def _is_reference(database: Database, text: str) -> bool:
     """Returns whether a text refers to a schedule or trigger, not a cron expression.
 
     An expression has several words or begins with `@`. An instance name may look the same, so such
-    a text is looked up as a name only if it is not a valid expression.
+    a text is looked up as a name only if it is not a valid expression. Without a database, only a
+    whole id is a reference.
     """
     if is_whole(text):
         return True

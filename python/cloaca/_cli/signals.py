@@ -65,9 +65,9 @@ def send(
         print_json({"seq": sent.seq, "created": sent.created, "woken": sent.woken})
         return
     if not sent.created:
-        say(f"{sent.seq} was already sent")
+        say(f"signal {sent.seq} was already sent")
         return
-    say(f"{sent.seq} woke {sent.woken} task{'' if sent.woken == 1 else 's'}")
+    say(f"signal {sent.seq} woke {sent.woken} task{'' if sent.woken == 1 else 's'}")
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -77,7 +77,11 @@ def send(
     "--kind", type=_KINDS, help="Only waits of this kind; signals and approvals if omitted."
 )
 @click.option("--limit", type=click.IntRange(min=1), default=50, help="Maximum number of waits.")
-@click.option("--cursor", metavar="CURSOR", help="The cursor of an earlier page.")
+@click.option(
+    "--cursor",
+    metavar="CURSOR",
+    help="Continue after an earlier page, with the cursor that it printed.",
+)
 @database_options
 def waits(
     database: Database,
@@ -100,7 +104,7 @@ def waits(
         print_json({"items": [_as_json(wait) for wait in page], "next_cursor": page.next_cursor})
         return
     if not page.items:
-        note("no task waits")
+        note("no open wait was found")
         return
     is_short = is_terminal()
     ids = shorten(wait.execution_id for wait in page)
@@ -112,17 +116,17 @@ def waits(
             wait.kind,
             wait.name if wait.key is None else f"{wait.name} {wait.key}",
             wait.title or wait.to or "",
-            ago(wait.deadline) if is_short else _to_seconds(wait.deadline),
+            ago(wait.deadline) if is_short else _iso_text(wait.deadline),
         ]
         for wait in page
     ]
     head = ["execution", "workflow", "task", "kind", "for", "title", "until"]
     print_table(head, rows, cut=("title", "for", "workflow", "task"))
     if page.next_cursor:
-        note(f"more: --cursor {page.next_cursor}")
+        note(f"there are more: --cursor {page.next_cursor}")
 
 
-def _to_seconds(time: datetime | None) -> str:
+def _iso_text(time: datetime | None) -> str:
     """Formats a time in ISO format to the second."""
     return "" if time is None else time.isoformat(timespec="seconds")
 

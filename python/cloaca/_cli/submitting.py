@@ -38,12 +38,15 @@ def _at(context: click.Context, parameter: click.Parameter, text: str | None) ->
     "--delay",
     metavar="SPAN",
     callback=span_option,
-    help="Start after this delay: 90, 90s, 5m, 2h or 1d.",
+    help="Start after this delay, such as 90 (seconds), 5m, 2h or 1d.",
 )
 @click.option("--at", metavar="TIME", callback=_at, help="Start at this ISO time, not before.")
 @PRIORITY
 @click.option(
-    "--timeout", metavar="SPAN", callback=timeout_option, help="Maximum run time: 90, 5m or 2h."
+    "--timeout",
+    metavar="SPAN",
+    callback=timeout_option,
+    help="Maximum run time, such as 90 (seconds), 5m or 2h.",
 )
 @click.option(
     "--label",

@@ -184,7 +184,10 @@ def _handle_signals() -> Callable[[], None]:
 
 
 def _token(file: Path | None) -> str:
-    """Returns the token from the file or the environment; otherwise this user's stored token."""
+    """Returns the token from the file or the environment, or else this user's stored token.
+
+    The first call generates and stores the user's token.
+    """
     if file is not None:
         _protect(file)
         return file.read_text(encoding="utf-8").strip()

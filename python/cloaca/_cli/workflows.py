@@ -21,7 +21,7 @@ _MODULE = click.option(
 
 
 def _known(database: Database, module: str | None) -> list[_core.Workflow]:
-    """Returns the latest version of each workflow, sorted by name."""
+    """Returns the latest version of each workflow of the module or database, sorted by name."""
     if module is None:
         stored = database.inspect().reads.workflows()
         latest = {version.workflow.name: version.workflow for version in stored}
@@ -65,7 +65,7 @@ def list_command(database: Database, as_json: bool, module: str | None, verbose:
         return
     if not known:
         if module:
-            note("the module defines no workflows")
+            note(f"module '{module}' defines no workflows")
         else:
             note("the database has no workflows: a program stores them when its runner starts")
         return

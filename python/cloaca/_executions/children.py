@@ -19,7 +19,8 @@ def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult
     """Returns an execution's children and the executions of its final tasks, each with its origin.
 
     The origin is a string that names the task and, if there are several children, the number of
-    this child. If a function started the child, the origin also has the key of the function's call.
+    this child. If a function started the child, the origin also has the key that the function gave
+    to `handle.run`. The origin of the executions of final tasks is `final tasks`.
 
     Raises:
         WorkflowNotFoundError: No execution has this id.

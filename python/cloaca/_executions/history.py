@@ -23,7 +23,7 @@ class Event:
         task_id: The task that the event concerns, if any.
         attempt: The attempt that the event concerns, if any.
         runner_id: The runner that caused the event, if known.
-        data: Further data, depending on the type: the error, the delay, the reason.
+        data: Further data, depending on the type, such as an error, a delay or a reason.
 
     Example:
         >>> [event.type for event in handle.events()]

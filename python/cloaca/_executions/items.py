@@ -36,10 +36,10 @@ else:
 
 
 class Item:
-    """One item of a map: the call of the map's function for one element of the list.
+    """One item of a map: the function runs for one element of the list, with `batch=` for several.
 
     Attributes:
-        index: The element's index in the list.
+        index: The item's number, from 0; without `batch=`, the index of its element in the list.
         status: The item's state. An item that has not started is `Pending`; when the map ends, it
             becomes `Cancelled` or `Skipped`.
         value: The value that the function returned; `None` unless the item has completed.

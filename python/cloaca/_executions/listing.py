@@ -110,7 +110,7 @@ def _inputs(input: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
     pairs = []
     for path, value in input.items():
-        _check_texts("the keys of input", [path])
+        _check_texts("a key of input", [path])
         try:
             text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         except (TypeError, ValueError):

@@ -40,6 +40,9 @@ def output_of(result: WorkflowResult) -> Any:
     """Returns the output of an execution: the results that the workflow's `output=` names.
 
     A missing result is `None`. Without `output=`, the output is the final context.
+
+    Raises:
+        TaskInputError: A value does not match the return annotation of its task's function.
     """
     keys = result._execution.output
     if keys is None:

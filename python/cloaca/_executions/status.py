@@ -58,7 +58,7 @@ class TaskStatus(StrEnum):
     COMPLETED = "Completed"
     """Ended successfully."""
     FAILED = "Failed"
-    """Ended with a failure; no attempt is left."""
+    """Ended with a failure; no further attempt follows."""
     SKIPPED = "Skipped"
     """Did not run. `TaskResult.skip_reason` says why."""
     CANCELLED = "Cancelled"

@@ -98,7 +98,7 @@ def _stderr_handler() -> Any:
     """Returns this package's handler. The first call adds it to the logger."""
     found = logger()
     for handler in found.handlers:
-        if getattr(handler, "is_cloacas", False):
+        if getattr(handler, "is_from_cloaca", False):
             return handler
     handler = _make_stderr_handler()
     found.addHandler(handler)
@@ -111,7 +111,7 @@ def _make_stderr_handler() -> Handler:
     class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         """Prints a record unless another handler also receives it."""
 
-        is_cloacas = True
+        is_from_cloaca = True
         #: The failures that were printed, by execution and task; `None` until `show_failures` is
         #: called.
         shown: set[tuple[str, str | None]] | None = None

@@ -56,7 +56,10 @@ def below_outermost(name: str) -> Any:
 
 
 def put(name: str, layer: Layer) -> None:
-    """Puts a layer over the stream of `sys` that the layer forwards to."""
+    """Puts a layer over the stream of `sys` that the layer forwards to.
+
+    Does nothing if the program has replaced this stream in the meantime.
+    """
     with _changing:
         top = getattr(sys, name)
         if top is layer.stream:

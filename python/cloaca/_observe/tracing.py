@@ -24,7 +24,7 @@ _REMEMBERED = 4096
 
 
 def tracer() -> Tracer | None:
-    """Returns the tracer if the program has set one up."""
+    """Returns the tracer if the program has set one up, otherwise `None`."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None or not hasattr(trace, "get_tracer_provider"):
         return None
@@ -88,7 +88,7 @@ class Tracing:
         self._contexts: dict[str, Any] = {}
 
     def begin(self, request: SubmitRequest) -> ExecutionSpan | None:
-        """Return the span of an execution that is about to be submitted."""
+        """Return a span for an execution that will be submitted; `None` without a tracer."""
         found = tracer()
         return None if found is None else ExecutionSpan(found, request.workflow)
 

@@ -249,6 +249,6 @@ def _is_text(value: object) -> bool:
 def _factor(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _INFINITY:
         raise TaskValidationError(
-            f"the {name} of a backoff must be finite and not negative: {value!r}"
+            f"the {name} of a backoff must be a finite number of at least 0, not {value!r}"
         )
     return float(value)

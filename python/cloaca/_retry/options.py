@@ -26,7 +26,7 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
     "transient": RetryCondition.transient_only,
     "all": RetryCondition.all_errors,
 }
-# The keys of `retry_policy={...}`. Numbers are in seconds, or in milliseconds with `_ms`.
+# The keys of `retry_policy={...}`. Delays are in seconds, or in milliseconds for keys with `_ms`.
 _WORDS = (
     "max_attempts",
     "backoff",
@@ -71,7 +71,7 @@ def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
         from cloaca._values.package_logger import logger
 
         logger().warning(
-            "no retry is delayed by more than %g s, so the first delay of %g s is cut to that; "
+            "the longest retry delay is %g s, so it replaces the first delay of %g s; "
             "hint: also set the longest delay (retry_max_delay_ms or max_delay)",
             policy.max_delay,
             policy.initial_delay,
@@ -104,7 +104,7 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
             `never_on`. The names that the options of a task and `RetryPolicy` use also work.
 
     Raises:
-        TaskValidationError: A key or a value is not known.
+        TaskValidationError: A key is not known or is set twice, or a value is not valid.
     """
     from collections.abc import Mapping
 
@@ -115,11 +115,11 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
         word = _SYNONYMS.get(name, name)
         if word not in _WORDS:
             raise TaskValidationError(
-                f"unknown word {name!r} in retry_policy",
+                f"unknown key {name!r} in retry_policy",
                 hint=suggestion(name, _WORDS, listing=True),
             )
         if word in data:
-            raise TaskValidationError(f"retry_policy sets {word} twice")
+            raise TaskValidationError(f"retry_policy sets {word} twice, under two names")
         data[word] = value
     keywords: dict[str, Any] = {
         name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data

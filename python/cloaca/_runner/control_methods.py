@@ -147,7 +147,7 @@ class ControlMethods:
             until: Only executions submitted before this time; a datetime with a time zone.
             schedule: Only executions that the schedule or trigger with this id has started.
             runner: Only executions with tasks that the runner with this id is running.
-            children: Whether to include children, which other executions have started.
+            children: Whether to include executions that were started by other executions.
 
         Returns:
             A page to iterate. Its `next_cursor` leads to the next page; `None` on the last page.

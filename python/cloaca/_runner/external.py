@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> None:
-    """Registers a handler of an external task with an engine.
+    """Registers a handler of an external task with an engine, if this program runs the task.
 
     Raises:
         TaskValidationError: The workflow's definition has no such task, does not declare the task

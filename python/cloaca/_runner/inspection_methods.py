@@ -43,7 +43,7 @@ class InspectionMethods:
             Plain sentences: one for each reason, or the outcome of an ended execution.
 
         Raises:
-            WorkflowNotFoundError: Neither an execution nor a schedule has this id.
+            WorkflowNotFoundError: No execution, schedule or trigger has this id.
 
         Example:
             >>> runner.explain(handle.id)

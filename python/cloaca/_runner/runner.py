@@ -401,7 +401,10 @@ class DefaultRunner(
                 raise
             from cloaca._observe.logger import logger
 
-            logger().warning("cannot register a workflow; the next submission retries: %s", error)
+            logger().warning(
+                "cannot register a workflow, task or trigger: %s; the next submission tries again",
+                error,
+            )
 
     def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> WorkflowResult | None:
         """Prepare a wait for the end of an execution.

@@ -237,7 +237,8 @@ class SignalMethods:
         """
         check_string("task_id", task_id)
         if (at is None) == (after is None):
-            raise ConfigurationError("reschedule takes either at= or after=")
+            given = "neither" if at is None else "both"
+            raise ConfigurationError(f"reschedule needs at= or after=, but {given} was given")
         due = None if at is None else instant_to_us("at", at)
         wait = 0 if after is None else duration_to_us("after", after, zero=True)
         return WorkflowStatus(self._core.reschedule(id_of(execution_id), task_id, due, wait))
@@ -280,7 +281,11 @@ def wait_page(
     limit: int = 50,
     cursor: str | None = None,
 ) -> WaitPage:
-    """Returns a page of open waits."""
+    """Returns a page of open waits.
+
+    Raises:
+        ConfigurationError: An argument is not valid.
+    """
     check_limit(limit)
     workflow_name: Any = getattr(workflow, "name", workflow)
     check_optional_strings(

@@ -26,7 +26,7 @@ _ADDED = {
     "schedule_timezone": "UTC",
     "schedule_expression": "@hourly",
 }
-# The limit that is used if the caller gives none. No database has so many rows.
+# The maximum number of rows if the caller sets no limit. No database has this many rows.
 _ALL = 2**62
 
 
@@ -441,7 +441,7 @@ def tick_dict(tick: TickRecord) -> dict[str, Any]:
 
 
 def when(value: int | None) -> str | None:
-    """Returns a time as RFC 3339 text."""
+    """Returns a time in microseconds as RFC 3339 text; `None` for `None`."""
     return None if value is None else rfc3339(value)
 
 

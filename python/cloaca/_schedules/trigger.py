@@ -345,7 +345,11 @@ def _parameters(function: Callable[..., object], name: str) -> tuple[Parameter, 
 
 
 def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[str]] | None:
-    """Returns the workflow that `after=` names, and the final states; `None` without `after=`."""
+    """Returns the workflow that `after=` names, and the final states; `None` without `after=`.
+
+    Raises:
+        ScheduleError: An option is not valid, or two options exclude each other.
+    """
     if after is None:
         if status is not None:
             raise ScheduleError("status selects final states for after=, but after= is not given")
@@ -375,7 +379,11 @@ def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[st
 
 
 def _result_parameter(function: Callable[..., object], name: str) -> str | None:
-    """Returns the parameter that receives the ended execution; `None` if there is none."""
+    """Returns the parameter that receives the ended execution; `None` if there is none.
+
+    Raises:
+        ScheduleError: Several parameters could receive it.
+    """
     from cloaca._tasks.parameters import MISSING
 
     others = [
@@ -387,8 +395,9 @@ def _result_parameter(function: Callable[..., object], name: str) -> str | None:
     if len(needed) > 1:
         raise ScheduleError(
             f"the function of trigger '{name}' has the parameters "
-            f"{', '.join(parameter.name for parameter in needed)}; it can take the ended "
-            "execution and `state`"
+            f"{', '.join(parameter.name for parameter in needed)}, but only one parameter can "
+            "receive the ended execution",
+            hint="take only the ended execution and `state`, or give the others defaults",
         )
     return needed[0].name if needed else None
 

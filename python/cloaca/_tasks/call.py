@@ -1,4 +1,4 @@
-"""The call of a task's function in a workflow, and the key of its result (J1, J3)."""
+"""Describes how a workflow calls a task's function, and where the result is stored (J1, J3)."""
 
 from __future__ import annotations
 

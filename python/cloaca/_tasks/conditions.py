@@ -77,7 +77,7 @@ def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Co
     """
     given: Any = name
     if not isinstance(given, str) or not given:
-        raise TaskValidationError(f"the name of a signal must be a string, not {name!r}")
+        raise TaskValidationError(f"the name of a signal must be a non-empty string, not {name!r}")
     if key is not None and not isinstance(key, str):
         raise TaskValidationError(
             f"the key of signal {name!r} must be a string, not {key!r:.100}",

@@ -1,4 +1,4 @@
-"""The exceptions with which a task controls its own execution: retry, abort, snooze."""
+"""The exceptions with which a task chooses what follows its attempt: retry, abort, snooze."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class TaskOptions:
 
 
 class TaskDefinition:
-    """A task. `function` and `signature` are `None` if another program runs the task.
+    """A task. `function` and `signature` are `None` if another program or the engine runs the task.
 
     `call` is `None` until the task is bound to a workflow: the sources of its parameters depend on
     the workflow's other tasks and its input.
@@ -125,7 +125,7 @@ class TaskDefinition:
         """Return a copy of the task that is bound to a workflow.
 
         Args:
-            call: The call of the function; `None` if another program runs the task.
+            call: The call of the function; `None` if another program or the engine runs the task.
             dependencies: The declared dependencies, and the dependencies that parameters add.
             lists: For a mapped task: the key of the list that each parameter takes its elements
                 from.
@@ -165,7 +165,7 @@ class TaskDefinition:
 
     @property
     def fingerprint(self) -> str:
-        """The hash of the function's code, computed on first access."""
+        """The hash of the function's code, computed on first access; empty without a function."""
         return "" if self.signature is None else self.signature.fingerprint
 
     def core_handler(self) -> TaskHandler | None:

@@ -193,7 +193,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 
 
 def _changed_lines(path: str) -> list[str]:
-    """Returns the lines of a file if it has changed since `linecache` read it; otherwise none."""
+    """Returns the lines of a file that changed after `linecache` read it; otherwise no lines."""
     import linecache
 
     cached = linecache.cache.get(path, ())

@@ -63,7 +63,7 @@ def read_map(over: Any, parallel: Any, batch: Any, tolerate: Any) -> MapOptions 
     if over is None:
         for option, value in (("parallel", parallel), ("batch", batch), ("tolerate", tolerate)):
             if value is not None:
-                raise TaskValidationError(f"{option} needs over=")
+                raise TaskValidationError(f"{option} is given without over=")
         return None
     if isinstance(over, dict):
         if not over or not all(isinstance(name, str) and name for name in over):

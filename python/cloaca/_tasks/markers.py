@@ -164,11 +164,11 @@ def resource(factory: Any, /) -> Any:
 
     Args:
         factory: A function without arguments, which may be asynchronous. It returns the object, or
-            a context manager, which is entered and left. Or it is a generator function that yields
-            the object once and then cleans up. A context manager that supports both `with` and
-            `async with` is entered with `async with` if the factory or the first task that needs
-            the object is a coroutine function. An object that is not a context manager is closed
-            with its `close()` or `aclose()`, if it has one.
+            a context manager, which the runner enters and exits. Or it is a generator function that
+            yields the object once and then cleans up. A context manager that supports both `with`
+            and `async with` is entered with `async with` if the factory or the first task that
+            needs the object is a coroutine function. An object that is not a context manager is
+            closed with its `close()` or `aclose()`, if it has one.
 
     Returns:
         A marker. The task receives the object in place of the marker.

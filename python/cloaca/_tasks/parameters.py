@@ -168,7 +168,8 @@ def read_signature(function: Callable[..., object], task_id: str) -> Signature:
         task_id: The id of the function's task, for messages.
 
     Raises:
-        TaskValidationError: The value is not a function, or is a generator function.
+        TaskValidationError: The value is not a function, is a class or a generator function, or its
+            parameters cannot be read.
     """
     if not callable(function):
         raise TaskValidationError(

@@ -163,7 +163,7 @@ def resolve(signature: Signature, scope: Scope) -> Call:
         elif skipped:
             raise TaskValidationError(
                 f"task '{scope.task}': {name_of(signature.function)} takes '{name}' only by "
-                "position, after a parameter that a task does not receive",
+                "position, after a parameter for which a task receives no value",
                 hint=_HINT,
             )
         else:
@@ -251,7 +251,7 @@ def items_of(signature: Signature, scope: Scope) -> list[str]:
     found = "', '".join(parameter.name for parameter in free)
     raise TaskValidationError(
         f"{what} has several parameters that could receive the element of '{own}': '{found}'",
-        hint=f'say which: over={{"{free[0].name}": "{own}"}}',
+        hint=f'name one of them: over={{"{free[0].name}": "{own}"}}',
     )
 
 
@@ -459,14 +459,18 @@ def _unknown(
 ) -> TaskValidationError:
     problem = f"task '{scope.task}': {name_of(signature.function)} needs a parameter '{name}'"
     if signature.parameters[0].name == "self":
-        return TaskValidationError(f"{problem} that a task does not receive", hint=_METHOD_HINT)
+        return TaskValidationError(
+            f"{problem}, for which a task receives no value", hint=_METHOD_HINT
+        )
     near = scope.suggest(name)
     fields = f"the input has: {', '.join(scope.fields)}; " if scope.fields else ""
     if has_context:
         advice = f"read it from the context: context[{name!r}]; {_HINT}"
         if fields:
             advice = f"{fields}the context has what other tasks write: context[{name!r}]"
-        return TaskValidationError(f"{problem} that a task does not receive", hint=near or advice)
+        return TaskValidationError(
+            f"{problem}, for which a task receives no value", hint=near or advice
+        )
     places = "neither a task of the workflow nor a field of its input"
     return TaskValidationError(
         f"{problem}, which is {places}",

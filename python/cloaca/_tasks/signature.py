@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def read_call(function: Callable[..., object], task_id: str, result_key: str | None = None) -> Call:
     """Returns the `Call` of a function that runs without a workflow.
 
-    The `Call` says which context key each parameter receives: the key with the parameter's name. A
+    Each parameter receives the value of the context key with the parameter's name. A
     parameter annotated with `MapResult` receives the result of a task with its name.
 
     Args:

@@ -74,7 +74,11 @@ def end_of(option: str, value: object) -> str:
 
 
 def wait_timeout(option: str, value: float | timedelta | str | None) -> int | None:
-    """Returns a timeout in whole microseconds; `None` and `math.inf` mean no limit."""
+    """Returns a timeout in whole microseconds; `None` and `math.inf` mean no limit.
+
+    Raises:
+        ConfigurationError: The value is not a duration greater than 0.
+    """
     if value is None or value == float("inf"):
         return None
     return duration_to_us(option, value, endless=True)
@@ -89,7 +93,7 @@ def read_wait(wait_for: object, timeout: Any, on_timeout: object) -> WaitOptions
     if wait_for is None:
         for option, value in (("wait_timeout", timeout), ("on_timeout", on_timeout)):
             if value is not None:
-                raise TaskValidationError(f"{option} needs wait_for")
+                raise TaskValidationError(f"{option} is given without wait_for")
         return None
     return WaitOptions(
         as_condition("wait_for", wait_for),

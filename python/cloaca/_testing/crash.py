@@ -52,16 +52,16 @@ class CrashReport:
         """Return the findings as text."""
         lines = [f"killed at {len(self.points)} points; the result was always the same"]
         for task, points in self.ran_twice.items():
-            lines.append(f"  '{task}' ran twice after a crash {', '.join(points)}")
+            lines.append(f"  '{task}' ran again after a crash: {', '.join(points)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        """Return the number of points, and the tasks that ran twice."""
+        """Return the number of points, and the tasks that ran again."""
         return f"<CrashReport points={len(self.points)} ran_twice={sorted(self.ran_twice)}>"
 
 
 class _RunOutcome:
-    """The outcome of one run of an execution."""
+    """The outcome of one run of the workflow."""
 
     def __init__(self) -> None:
         self.crashed = False
@@ -138,11 +138,11 @@ def crash_everywhere(
             crash.
 
     Returns:
-        The points at which the runner was killed, and the tasks that ran twice.
+        The points at which the runner was killed, and the tasks that ran again after a crash.
 
     Raises:
-        AssertionError: The results differ. The message names the point and the task that is not
-            idempotent.
+        AssertionError: The results differ, or the workflow has too many transactions. If they
+            differ, the message names the point and the task that is not idempotent.
         WorkflowNotFoundError: There is no such workflow.
 
     Example:
@@ -288,7 +288,7 @@ def _compare(expected: _RunOutcome, end: _RunOutcome, point: str, twice: list[st
     suspects = [id for id in others if id in twice][:1] or twice or others[:1]
     names = ", ".join(f"'{id}' (ran {end.runs[id]} times)" for id in suspects)
     raise AssertionError(
-        f"after a crash {point} the end differs: {'; '.join(differences)}. "
+        f"after a crash {point}, the outcome differs: {'; '.join(differences)}. "
         f"Not idempotent: {names or 'nothing that ran twice; does setup reset everything?'}"
     )
 

@@ -152,7 +152,7 @@ class VirtualRunner(DefaultRunner):
         return self._virtual.now_us / 1_000_000
 
     def shutdown(self, *, timeout: float | timedelta | str | None = None) -> None:
-        """Shut down. Sleeping functions wake up; tasks that do not finish are returned.
+        """Shut down. Sleeping functions wake up; claims of tasks that do not finish are returned.
 
         Args:
             timeout: Maximum time for running functions to finish: seconds, a timedelta, or text

@@ -64,7 +64,7 @@ def run_task(
     attempt: int = 1,
     **values: Any,
 ) -> Context:
-    """Run a task's function like a worker, but without a runner and without retries.
+    """Run a task's function as a worker does, but without a runner and without retries.
 
     The parameters have the same sources as in the task's workflow; without a workflow, they are
     keys of the context. Values come from the context, or are given by name. They are encoded and
@@ -206,7 +206,11 @@ def _for_test(call: Call, context: Context, items: Mapping[str, MapResult[Any]])
 
 
 def _source(call: Call, task_id: str, name: str) -> Source:
-    """Returns the source of a parameter's value."""
+    """Returns the source of a parameter's value.
+
+    Raises:
+        TaskValidationError: The task has no such parameter.
+    """
     found = next((source for source in call.sources if source.parameter == name), None)
     if found is not None:
         return found
@@ -217,7 +221,7 @@ def _source(call: Call, task_id: str, name: str) -> Source:
 
 
 def _called(function: Callable[..., Any], call: Call, work: _LoneWork, made: dict[str, Any]) -> Any:
-    """Calls the function, and closes the resources that it used."""
+    """Calls the function, and closes the resources that this call made."""
     handle = TaskHandle(work, call.is_async) if call.wants_handle else None  # type: ignore[arg-type]
     loops: list[_LoneLoop] = []
 

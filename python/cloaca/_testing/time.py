@@ -111,7 +111,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return  # the loop is closed
 
     def settled_timers(self) -> list[int]:
-        """Runs everything that is due, and returns the times at which the next timers are due."""
+        """Runs everything that is due, and returns the times at which the other timers are due.
+
+        Returns an empty list if the loop does not run.
+        """
         answer: list[int] = []
         done = threading.Event()
 

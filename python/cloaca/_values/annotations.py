@@ -64,7 +64,7 @@ def own_annotations(kind: type) -> Mapping[str, Any]:
 
 
 def names(annotation: object, class_name: str, function: Any) -> bool:
-    """Returns whether a written annotation is a class of cloaca, alone or joined with `None`.
+    """Returns whether a written annotation is a class of cloaca, or the union of it and `None`.
 
     If the annotation is a string, only a name such as `Context` or `cloaca.Context` is looked up;
     any other expression returns false. A name that does not exist at run time, because only type
@@ -73,7 +73,7 @@ def names(annotation: object, class_name: str, function: Any) -> bool:
     Args:
         annotation: The annotation as it is written.
         class_name: The name of the class, such as `Context`.
-        function: The annotated function, in whose module the names are looked up.
+        function: The annotated function. Names are looked up in its module and its closure.
     """
     if not isinstance(annotation, str):
         annotation = getattr(annotation, "__forward_arg__", annotation)
@@ -99,8 +99,8 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
     """Returns an annotation without its metadata and without `None`.
 
     Returns:
-        A type and a flag. For a union of one type with `None`, the type is that other type, and the
-        flag is true. Otherwise the type is the annotation itself.
+        A type, and whether `None` was removed. `None` is removed only from a union of `None` and
+        one type; another union is returned unchanged.
     """
     accepts_none = False
     while True:

@@ -121,11 +121,11 @@ def meant(argument: str, known: list[str]) -> str | None:
 
 
 def hint_for(argument: str, known: list[str]) -> str | None:
-    """Returns a hint that names the argument that was probably meant.
+    """Returns a hint that names the argument that was probably meant, or lists the arguments.
 
     Args:
         argument: The unknown argument.
-        known: The arguments that the function has.
+        known: The arguments that the function has. If there are none, the hint is `None`.
     """
     name = meant(argument, known)
     if argument in {"final", "undoes"} and "dependencies" in known:

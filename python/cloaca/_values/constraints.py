@@ -1,7 +1,7 @@
 """Finds constraints in the metadata of annotations, so that none of them is ignored (semantics J4).
 
 Each library ignores metadata of `Annotated` that it does not know. This is right for remarks, such
-as strings and objects of a program, but not for constraints. An annotation with constraints is
+as strings and a program's own objects, but not for constraints. An annotation with constraints is
 therefore decoded by the library that checks them, or is refused.
 """
 
@@ -74,10 +74,10 @@ def refused_constraint(annotation: Any, reason: str) -> Unreadable:
 
 
 def _kind(part: Any) -> str:
-    """Returns the name of a constraint's class in `annotated_types`; empty for other parts.
+    """Returns the name of a part's class, if `annotated_types` defines the class.
 
-    Returns `group` for a group of constraints, and `subclass` for a constraint whose class the
-    program has derived from a class of `annotated_types`.
+    Otherwise returns `group` for a group of constraints, `subclass` for an object whose class is
+    derived from a class of `annotated_types`, and an empty string for any other part.
     """
     kind = type(part)
     if getattr(kind, "__module__", None) == "annotated_types":

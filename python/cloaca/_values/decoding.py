@@ -39,7 +39,7 @@ __all__ = ["Decoder", "Undecodable", "Unreadable", "is_plain"]
 
 
 class Decoder:
-    """Decodes JSON text to a value of an annotated type. Each annotation has one decoder."""
+    """Decodes JSON text to values of one annotated type."""
 
     __slots__ = (
         "_dump",
@@ -153,7 +153,7 @@ class Decoder:
         return InfoShape([msgspec.inspect.type_info(self.annotation)], stored=stored)
 
     def schema(self) -> dict[str, Any]:
-        """Returns the JSON schema of accepted values, with the model's properties at the top."""
+        """Returns the JSON schema of accepted values. Its top level is that of a model, if any."""
         found = self._schema_of(self.annotation)
         reference = found.get("$ref")
         definitions = found.get("$defs", {})

@@ -26,8 +26,8 @@ def seconds_to_us(
         endless: Whether the caller accepts `math.inf`; the message then says so.
 
     Raises:
-        ConfigurationError: The value is not a number, is negative or not finite, or is zero and
-            `zero` is false.
+        ConfigurationError: The value is not a duration, is negative, infinite or longer than
+            `MAX_US`, or is zero and `zero` is false.
     """
     seconds = getattr(value, "total_seconds", None)
     if seconds is not None:
@@ -71,8 +71,8 @@ def duration_to_us(
         endless: Whether the caller accepts `math.inf`; the message then says so.
 
     Raises:
-        ConfigurationError: The value is not a duration, is negative, or is zero and `zero` is
-            false.
+        ConfigurationError: The value is not a duration, is negative, infinite or longer than
+            `MAX_US`, or is zero and `zero` is false.
     """
     if not isinstance(value, str):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -96,7 +96,7 @@ _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains it
 def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> object:
     """Returns the value with every part converted that JSON cannot represent.
 
-    A value that contains only strings, numbers, booleans and `None` is returned without a copy.
+    A list or dict of which all items are strings, numbers, booleans or `None` is not copied.
 
     Args:
         value: The value.
@@ -105,7 +105,8 @@ def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> obje
 
     Raises:
         TypeError: A part of the value has no JSON form, or an object's key is not a string.
-        ValueError: The value is nested too deeply.
+        ValueError: The value is nested too deeply, or contains NaT or a `Decimal` that is not
+            finite.
     """
     if type(value) in _SCALARS:
         return value
@@ -210,9 +211,10 @@ def _fields(value: object) -> object | None:
         dumped: object = dump(value, mode="json", by_alias=False, round_trip=True, warnings=False)
         return dumped
     if hasattr(kind, "__dataclass_fields__"):
-        return _set_fields({name: getattr(value, name) for name in _field_names(kind)})
+        return _without_unset({name: getattr(value, name) for name in _field_names(kind)})
     if hasattr(kind, "__attrs_attrs__"):
-        return _set_fields({each.name: getattr(value, each.name) for each in kind.__attrs_attrs__})
+        names = [attribute.name for attribute in kind.__attrs_attrs__]
+        return _without_unset({name: getattr(value, name) for name in names})
     if hasattr(kind, "__struct_encode_fields__"):
         return _struct_fields(kind, value)
     return None
@@ -227,14 +229,14 @@ def _struct_fields(kind: Any, value: object) -> object:
         while values and values[-1] is unset:
             values.pop()
         return values if config.tag is None else [config.tag, *values]
-    fields = _set_fields(dict(zip(kind.__struct_encode_fields__, values, strict=True)))
+    fields = _without_unset(dict(zip(kind.__struct_encode_fields__, values, strict=True)))
     if config is None or config.tag is None:
         return fields
     return {config.tag_field: config.tag, **fields}
 
 
-def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields, except missing fields: those with the value `msgspec.UNSET`."""
+def _without_unset(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields, except those with the value `msgspec.UNSET`, which are not stored."""
     unset = _unset()
     for value in fields.values():
         if value is unset:
@@ -304,7 +306,7 @@ def _advice(value: object) -> str:
     if callable(getattr(value, "to_dict", None)):
         return "; convert it with .to_dict()"
     if hasattr(value, "cr_code"):
-        return "; await it, in a function that is 'async def'"
+        return "; await it in an 'async def' function"
     if isinstance(value, Iterable) and not hasattr(value, "read"):
         return "; convert it with list(value)"
     if callable(value):

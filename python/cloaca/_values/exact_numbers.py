@@ -16,7 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Matches a number with a fraction or an exponent, outside of a string.
+# Finds a number with a fraction or an exponent. It may also match inside a string; the text is then
+# parsed and written again without a change.
 _FRACTION = re.compile(r"(?:^|[\[:,])\s*-?\d+(?:\.\d|[eE])")
 # The types of schemas that wrap an inner schema, each with the key of the inner schema. None of
 # these wrappers receives the raw JSON value.

@@ -220,7 +220,7 @@ class TaskInputError(TaskError, TypeError):
 
 
 class CaughtParkError(TaskValidationError):
-    """A function caught the exception with which a wait ends the function. Private.
+    """A function caught the exception with which a wait interrupts the function. Private.
 
     Programs catch the base class.
     """
@@ -238,7 +238,7 @@ class WholeTaskError(TaskValidationError):
 
 
 class TaskExecutionError(TaskError):
-    """The execution of a task failed.
+    """A task failed, or its runner was lost too often while the task ran.
 
     Example:
         >>> issubclass(cloaca.TaskExecutionError, cloaca.TaskError)
@@ -311,7 +311,7 @@ class VariableNotSetError(ConfigurationError, KeyError):
 
 
 class DatabaseError(CloacaException):
-    """The database refused or failed an operation.
+    """The database refused an operation, or an operation failed.
 
     Example:
         >>> try:
@@ -376,7 +376,7 @@ class ScheduleError(CloacaException, ValueError):
 
 
 class RunnerClosedError(CloacaException, RuntimeError):
-    """The runner was shut down or has failed, or a function runs without a runner.
+    """The runner was shut down or has failed, or a task's function needs a runner but has none.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -542,7 +542,7 @@ _FINAL_CODES = frozenset({"deadlock", "step_limit"})
 
 
 def is_final(error: object) -> bool:
-    """Returns whether a task that raises an error gets no further attempt, whatever its policy.
+    """Returns whether an error ends its task without a further attempt, whatever the retry policy.
 
     Another attempt would have the same deadlock, the same number of steps, or the same values.
 

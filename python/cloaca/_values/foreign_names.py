@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_WORKFLOW = "with cloaca.WorkflowBuilder('name'): for a graph, @cloaca.workflow for one function"
+_WORKFLOW = "cloaca.WorkflowBuilder('name') for a graph, @cloaca.workflow for one function"
 _RUNNER = "cloaca.DefaultRunner('sqlite:///app.db')"
 _STEP = "handle.step('key', function, ...) in a function with @cloaca.workflow"
 # The names of other tools, in lower case and without underscores, with the names here.
@@ -35,7 +35,7 @@ _MEANINGS = {
 
 
 def hint_for(name: str) -> str | None:
-    """Returns a hint for a name that the package does not have, if another tool has it.
+    """Returns a hint for a name that the package does not have; `None` if no other tool has it.
 
     Args:
         name: The name.

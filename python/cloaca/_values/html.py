@@ -44,5 +44,5 @@ def status_text(status: str) -> str:
 
 
 def seconds_text(span: timedelta | None) -> str:
-    """Returns a duration in seconds, or an empty string."""
+    """Returns a duration in seconds; an empty string for `None`."""
     return "" if span is None else f"{span.total_seconds():.3f} s"

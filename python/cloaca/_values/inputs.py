@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def context_of(given: Any) -> Context | None:
-    """Converts an input to a context.
+    """Converts an input to a context; returns `None` for `None`.
 
     Args:
         given: A mapping, a `Context`, an instance of a model, or `None`.

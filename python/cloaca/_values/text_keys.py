@@ -30,7 +30,7 @@ def _is_mapping_with_other_keys(part: Any) -> bool:
 
 
 def with_text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns a mapping whose keys are texts.
+    """Returns a copy of a mapping in which each key is replaced with its text.
 
     Raises:
         TypeError: A key has no text, or two keys have the same text.

@@ -43,7 +43,8 @@ class Access:
                 use all tenants and the default schema, which requests without a tenant use.
 
         Raises:
-            ConfigurationError: A permission is unknown. The error is a `ValueError`.
+            ConfigurationError: A permission is unknown, or a collection of names is a string. The
+                error is a `ValueError`.
         """
         if isinstance(permissions, str) or isinstance(tenants, str):
             raise ConfigurationError(

@@ -200,7 +200,7 @@ class _Loop:
 
 
 async def _send(unavailable: Unavailable, method: str, send: Send) -> None:
-    """Sends the answer to a request that arrived while the database cannot be opened."""
+    """Sends the answer to a request that arrives while the database cannot be opened."""
     headers, body = unavailable.answer(method)
     await send({"type": "http.response.start", "status": STATUS, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -118,8 +118,8 @@ def serve(
         The server, which is already listening.
 
     Raises:
-        ConfigurationError: An argument is not valid, or other machines can reach the address with
-            `no_token`. The error is a `ValueError`.
+        ConfigurationError: An argument is not valid, or `no_token` is set and other machines can
+            reach the address. The error is a `ValueError`.
         ConnectionError: The address is taken, or the database cannot be reached.
 
     Example:
@@ -142,7 +142,7 @@ def serve(
     elif not all("!" <= character <= "~" and character not in '",;\\' for character in token):
         # Headers and cookies cannot carry other characters.
         raise ConfigurationError(
-            'a token must consist of ASCII letters, digits and punctuation other than ",;\\',
+            'a token must consist of ASCII letters, digits and punctuation other than " , ; and \\',
             hint="secrets.token_urlsafe(32) makes one",
         )
     _check_port(port)

@@ -45,7 +45,7 @@ class Service:
     ) -> None:
         if not callable(authorize):
             raise ConfigurationError(
-                "authorize must be a function of the request",
+                f"authorize must be a function that receives a request, not {authorize!r:.80}",
                 hint="return a cloaca.web.Access, or None for callers without access",
             )
         self.authorize = authorize

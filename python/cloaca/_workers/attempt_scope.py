@@ -37,6 +37,7 @@ current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", def
 _MAX_LINES = 500
 _MAX_LENGTH = 256 * 1024
 _MAX_LINE = 16 * 1024
+# The highest log level that can be stored.
 _MAX_LEVEL = 2**31 - 1
 
 # The attributes that log records of tasks have.
@@ -44,9 +45,10 @@ _NAMES = ("execution_id", "task_id", "attempt", "workflow")
 
 
 def end_own_callback(execution_id: str) -> None:
-    """Ends the caller's callback before the callback waits for its own execution.
+    """Reports the caller's callback as ended, if it is about to wait for its own execution.
 
-    Otherwise the callback would delay the result for which it waits.
+    Otherwise the result of the execution would wait for the callback, and the callback for the
+    result.
     """
     work = current.get()
     if isinstance(work, Work) and work.callback and work.execution_id == execution_id:
@@ -195,7 +197,7 @@ class AttemptScope:
         return self._resources
 
     def resource(self, source: Source) -> Any:
-        """Return the object of a parameter that takes a resource, on a worker thread."""
+        """Return the object of the resource that a parameter takes. For worker threads."""
         assert source.marker is not None
         return self.resources().get(source.marker)
 
@@ -251,7 +253,7 @@ def install() -> None:
     import logging
 
     factory = logging.getLogRecordFactory()
-    if getattr(factory, "is_cloacas", False):
+    if getattr(factory, "is_from_cloaca", False):
         return
     logging.setLogRecordFactory(_factory(factory))
 
@@ -269,7 +271,7 @@ def _factory(before: Callable[..., LogRecord]) -> Callable[..., LogRecord]:
         record._cloaca_work = scope
         return record
 
-    make.is_cloacas = True  # type: ignore[attr-defined]
+    make.is_from_cloaca = True  # type: ignore[attr-defined]
     return make
 
 

@@ -59,7 +59,7 @@ def runs_coroutines() -> bool:
 def refuse_own(execution_id: str) -> None:
     """Refuses a task's wait for its own execution.
 
-    A thread that runs in a copy of the task's context counts as the task.
+    A thread with a copy of the task's context variables counts as the task.
 
     Raises:
         WorkflowError: A task waits for the end of its own execution.
@@ -91,7 +91,7 @@ def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
 def refuse_idle_wait(core: Runner) -> None:
     """Refuses a call with which a task would wait until its own runner is idle.
 
-    A thread that runs in a copy of the task's context counts as the task.
+    A thread with a copy of the task's context variables counts as the task.
 
     Raises:
         WorkflowError: The caller is a task of this runner, which is not idle while the task runs.
@@ -109,7 +109,7 @@ def refuse_idle_wait(core: Runner) -> None:
 def own_work() -> Work | None:
     """Returns the caller's work; `None` outside of tasks.
 
-    A thread that runs in a copy of a task's context has the task's work.
+    A thread with a copy of a task's context variables has the task's work.
     """
     scope = current.get()
     return scope.work if isinstance(scope, LogCapture) else scope

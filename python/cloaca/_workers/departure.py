@@ -1,4 +1,4 @@
-"""The exception by which a sleep or wait leaves a function, and whether it was caught (T5)."""
+"""The exception with which a wait interrupts a function, and whether it was caught (T5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Departure:
-    """The exception that leaves a function, and the thread and asyncio task that raised it."""
+    """The exception that interrupts a function, with the thread and asyncio task that raised it."""
 
     __slots__ = ("_task", "_thread", "parked")
 
@@ -30,8 +30,8 @@ class Departure:
         """Return whether the caller's function caught the exception and continued.
 
         - While a `finally` or `except` block handles the exception: `False`. A call of the handle
-          in such a block leaves the function again.
-        - On another thread: `False`. That thread may not know yet that the function is being left.
+          in such a block interrupts the function again.
+        - On another thread: `False`. That thread may not know yet that the function is interrupted.
         - In the asyncio task that raised the exception, or in a function without asyncio: `True`.
         - In another asyncio task: `True` if the task that raised the exception has ended in another
           way, or if the exception has passed through a function that is still running.

@@ -127,7 +127,7 @@ class WorkerHost:
             pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
 
     def _gate_pause(self) -> int | None:
-        """Opens the gate if it is due. Returns the microseconds until the next check."""
+        """Opens the gate if it is due. Returns the microseconds until the next check, if any."""
         if not self._is_gated:
             return None
         gate = self._gate

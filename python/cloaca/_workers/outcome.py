@@ -49,7 +49,7 @@ def of_return(context: Context, returned: object) -> Outcome:
                 "parameter for the context may return any value"
             )
             if hasattr(returned, "cr_code"):
-                advice = "await it, in a task that is 'async def'"
+                advice = "await it in an 'async def' task"
             raise TypeError(f"the task returned a value of type '{class_name}'; {advice}")
     except (TypeError, ValueError) as error:
         return _refused(error)

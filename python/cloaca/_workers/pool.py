@@ -28,7 +28,7 @@ class WorkerPool:
         self._core = core
         self._scope = scope
         # No lock protects the dictionary, because a finalizer that shuts the runner down calls
-        # `join`, and may run anywhere. Each operation on the dictionary is atomic.
+        # `join`, and may run on any thread at any time. Each operation on the dictionary is atomic.
         self._workers: dict[int, _Worker] = {}
         self._last = 0
 
@@ -86,7 +86,7 @@ class _Worker:
         self.thread = threading.Thread(
             target=self._run, name=f"cloaca-worker-{number}", daemon=True
         )
-        # `cloaca.testing` identifies the workers of its runners, which use a virtual clock.
+        # `cloaca.testing` uses this attribute to find the workers that use a virtual clock.
         self.thread.cloaca_core = core  # type: ignore[attr-defined]
 
     def start(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         def run(self, coroutine: Any) -> Any: ...
 
 
-# The value of a generator that has yielded no value.
+# Stands for the value of a generator that has yielded no value.
 _NOTHING = object()
 
 
@@ -118,7 +118,7 @@ class ResourcePool:
         self._resources: dict[object, _Resource] = {}
 
     def get(self, marker: Resource, *, prefers_async: bool = False) -> Any:
-        """Return the object of a marker, on a worker thread; the first call makes it.
+        """Return the object that a marker stands for; the first call makes it. For worker threads.
 
         Args:
             marker: The marker.
@@ -138,7 +138,7 @@ class ResourcePool:
                 continue  # the attempt that was making the object was interrupted
 
     async def get_async(self, marker: Resource) -> Any:
-        """Return the object of a marker, in a coroutine of the runner's loop."""
+        """Return the object that a marker stands for, like `get`. For coroutines of the loop."""
         import asyncio
 
         while True:

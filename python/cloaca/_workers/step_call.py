@@ -77,17 +77,22 @@ def check_policy(task_id: str, key: str, policy: object) -> None:
     if not isinstance(policy, RetryPolicy):
         raise TaskValidationError(
             f"step '{key}' of task '{task_id}': retry must be a RetryPolicy, not {policy!r:.100}",
-            hint="pass retry=cloaca.RetryPolicy(max_attempts=3), for example; other arguments by "
-            "name go to the step's function",
+            hint="pass retry=cloaca.RetryPolicy(max_attempts=3), for example; the step's function "
+            "receives all keyword arguments except type and retry",
         )
 
 
 def check_key(task_id: str, key: str) -> None:
+    """Checks the key of a step.
+
+    Raises:
+        TaskValidationError: The key is not valid.
+    """
     given: object = key
     if not isinstance(given, str) or not _is_storable(given):
         raise TaskValidationError(
-            f"task '{task_id}': the key of a step must be a string of 1 to {MAX_KEY} characters, "
-            f"not {key!r:.100}"
+            f"task '{task_id}': the key of a step must be a string of 1 to {MAX_KEY} characters "
+            f"that a database can store, not {key!r:.100}"
         )
 
 

@@ -62,7 +62,7 @@ class StepRun(StepWait):
         """Return the recorded outcomes of the children; `None` if a child has not ended.
 
         Raises:
-            TaskValidationError: Another call recorded the key.
+            TaskValidationError: Another kind of call recorded a step with this key.
         """
         one = recorded_by(log, self.name, "run" if self._count is None else "run_many")
         if self._count is not None:
@@ -70,7 +70,7 @@ class StepRun(StepWait):
         return None if one is None else [one]
 
     def over(self, log: StepLog) -> str | None:
-        """Return the JSON to record if all children of `run_many` have ended, or `None`."""
+        """Return the JSON to record, if all children of a `run_many` call have ended."""
         count = self._count
         if count is None or log.missing_children(self.name, count):
             return None

@@ -87,8 +87,8 @@ def output_decoder(call: str, name: str, workflow: object) -> Read:
     """Returns the function that decodes the outputs of children if the call gives no `type`.
 
     If the call passes the object or the function of a workflow of this process, the output is
-    decoded to the return type of the task that makes the output. All other outputs are plain JSON.
-    So is an output whose return type cannot be decoded.
+    decoded to the return type of the task that makes the output. All other outputs, and outputs
+    whose return type cannot be decoded, are plain JSON.
 
     Args:
         call: The name of the call, `run` or `run_many`.
@@ -180,8 +180,8 @@ def text_of(what: str, value: object, read: Read) -> str:
 
 def _unreadable(name: str, reason: str) -> TaskValidationError:
     return TaskValidationError(
-        f"step '{name}' returns a type that cannot be read back: {reason}",
-        hint="pass type= to handle.step, for example type=dict, or type=object for plain JSON",
+        f"the type of '{name}' cannot be decoded from JSON: {reason}",
+        hint="pass another type=, for example type=dict, or type=object for plain JSON",
     )
 
 
@@ -207,7 +207,8 @@ _VALUE = '{"value":'
 def value_text(end: str) -> str:
     """Returns the JSON text of the value in the recorded outcome of a wait or a child.
 
-    The text is cut out without decoding, because a number of many digits would become a float.
+    Returns `null` for an outcome without a value. The text is cut out without decoding, because a
+    number of many digits would become a float.
     """
     if not end.startswith(_VALUE):
         return "null"

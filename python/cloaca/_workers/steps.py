@@ -1,6 +1,6 @@
 """Implements the methods of `TaskHandle` that record durable steps (semantics T).
 
-A call that must sleep or wait *leaves the function*: it raises `TaskParked`, which ends the
+A call that must sleep or wait *interrupts the function*: it raises `TaskParked`, which ends the
 function and frees the worker. When the wait is over, the function is called again.
 """
 
@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 
 
 # The number of consecutive event-loop rounds in which every `_Activity` must be blocked before a
-# call leaves the function. If the function started the call in nested asyncio tasks, each level of
-# nesting takes up to two rounds.
+# call interrupts the function. If the function started the call in nested asyncio tasks, each level
+# of nesting takes up to two rounds.
 _ROUNDS = 8
 
 # The coroutines that wait for the engine, by the token of their request.
@@ -90,7 +90,7 @@ class _Activity:
     __slots__ = ("waits",)
 
     def __init__(self) -> None:
-        # The number of calls inside the step's function that are about to leave the task's
+        # The number of calls inside the step's function that are about to interrupt the task's
         # function. While it is not zero, the step waits for these calls.
         self.waits = 0
 
@@ -110,7 +110,7 @@ class Steps:
         "_departure",
         "_handle",
         "_has_ended",
-        "_leaving",
+        "_interrupting",
         "_loading",
         "_log",
         "_work",
@@ -122,13 +122,13 @@ class Steps:
         self._core = core
         self._log = StepLog()
         self._loading: Future[None] | None = None
-        # The sleep or wait for which a call has left the function; `None` until a call leaves it.
+        # The exception with which a call has interrupted the function, if a call has.
         self._departure: Departure | None = None
         self._has_ended = False
-        # A future for the call that is about to leave the function, resolved when the call has left
-        # or failed. `None` if no call is about to leave.
-        self._leaving: Future[None] | None = None
-        # Other calls that run children. They leave the function together with the leaving call.
+        # A future for the call that is about to interrupt the function, resolved when the call has
+        # done so or failed. `None` if there is no such call.
+        self._interrupting: Future[None] | None = None
+        # Other calls that run children. The interrupting call also starts their children.
         self._beside: list[StepRun] = []
         # The activities of the function, and a future that is resolved when they change.
         self._active: set[_Activity] = set()
@@ -145,7 +145,7 @@ class Steps:
         is_async: bool,
     ) -> Any:
         """Returns the value of a step; in an `async def` task, an awaitable of the value."""
-        self._check_staying("step", key, is_async)
+        self._check_not_interrupted("step", key, is_async)
         handle, log = self._handle, self._log
         # A task function may replay thousands of recorded steps, so a recorded key is not checked.
         may_replay = log.loaded and type(key) is str and key.isascii() and callable(function)
@@ -177,13 +177,13 @@ class Steps:
             returned = self._attempts(call)
         text, value = self._ended(call, returned, read)
         if core is not None:
-            _leave_if_lost(
+            _end_if_lost(
                 lambda: core.record_step(self._work, log, None, call.name, "step", started_us, text)
             )
         return value
 
     def _check_attempt(self) -> None:
-        """Leaves the function if its result would be dropped.
+        """Ends the function if its result would be dropped.
 
         Raises:
             AttemptEnded: The execution was cancelled, or the claim is lost.
@@ -198,7 +198,7 @@ class Steps:
         core, log = self._core, self._log
         self._check_attempt()
         if core is not None and not log.loaded:
-            _leave_if_lost(lambda: core.load_steps(self._work, log, None))
+            _end_if_lost(lambda: core.load_steps(self._work, log, None))
 
     async def _load_once_async(self) -> None:
         self._check_attempt()
@@ -219,7 +219,7 @@ class Steps:
             attempt += 1
 
     async def _run_async(self, call: StepCall, read: Read) -> Any:
-        # Begins the activity before the first await, so that no other call leaves the function
+        # Begins the activity before the first await, so that no other call interrupts the function
         # before this step begins.
         activity = self._begin_activity()
         try:
@@ -263,7 +263,7 @@ class Steps:
             returned = await self._attempts_async(call)
         text, value = self._ended(call, returned, read)
         if core is not None:
-            token = _leave_if_lost(
+            token = _end_if_lost(
                 lambda: core.record_step(
                     self._work, log, core.loop_waker, call.name, "step", started_us, text
                 )
@@ -295,10 +295,10 @@ class Steps:
         kind: Any,
         is_async: bool,
     ) -> Any:
-        """Returns the outcome of a sleep or a wait that is over; otherwise leaves the function."""
+        """Returns the outcome of a sleep or a wait if it is over; else interrupts the function."""
         check_key(self._handle.task_id, key)
         self._check_whole(call, key)
-        self._check_staying(call, key, is_async)
+        self._check_not_interrupted(call, key, is_async)
         name = self._log.key(key)
         read = plain if kind is None else input_decoder("wait", name, kind)
         wait = StepWait(call, name, condition, timeout_us, read)
@@ -313,12 +313,12 @@ class Steps:
         kind: Any,
         is_async: bool,
     ) -> Any:
-        """Returns the outputs of the children if all have ended; otherwise leaves the function."""
+        """Returns the outputs of the children if all have ended; else interrupts the function."""
         task_id = self._handle.task_id
         check_key(task_id, key)
         call = "run_many" if options.many else "run"
         self._check_whole(call, key)
-        self._check_staying(call, key, is_async)
+        self._check_not_interrupted(call, key, is_async)
         name = self._log.key(key)
         if kind is None:
             read = output_decoder(call, name, workflow)
@@ -332,7 +332,7 @@ class Steps:
         task_id = self._handle.task_id
         check_key(task_id, key)
         self._check_whole("start", key)
-        self._check_staying("start", key, is_async)
+        self._check_not_interrupted("start", key, is_async)
         name = self._log.key(key)
         started = workflow_name(task_id, name, workflow)
         text = input_text(task_id, name, started, given)
@@ -347,16 +347,16 @@ class Steps:
         if recorded is None and core is not None:
             end = self._ends_now(core, wait)
             if end is not None:
-                _leave_if_lost(lambda: end.record(None))
+                _end_if_lost(lambda: end.record(None))
                 recorded = end.recorded()
         if recorded is None:
-            self._leave(wait, is_async=False)
+            self._interrupt(wait, is_async=False)
             return None
         return wait.ended(self._handle.task_id, recorded)
 
     async def _park_async(self, wait: StepWait) -> Any:
         # Begins the activity before the first await. Otherwise another call of the same `gather`,
-        # which finds the log already loaded, could leave the function without this call.
+        # which finds the log already loaded, could interrupt the function without this call.
         activity = self._begin_activity()
         try:
             await self._load_once_async()
@@ -366,12 +366,12 @@ class Steps:
                 end = self._ends_now(core, wait)
                 if end is not None:
                     waker = core.loop_waker
-                    await _awaited(_answer(_leave_if_lost(lambda: end.record(waker))))
+                    await _awaited(_answer(_end_if_lost(lambda: end.record(waker))))
                     recorded = end.recorded()
         finally:
             self._end_activity(activity)
         if recorded is None:
-            await self._leave_together(wait)
+            await self._interrupt_together(wait)
             return None
         return wait.ended(self._handle.task_id, recorded)
 
@@ -394,8 +394,8 @@ class Steps:
             lambda: wait.recorded(log),
         )
 
-    async def _leave_together(self, wait: StepWait) -> None:
-        """Leaves the function together with concurrent calls that run children."""
+    async def _interrupt_together(self, wait: StepWait) -> None:
+        """Interrupts the function. If other calls run children, starts their children too."""
         from asyncio import get_running_loop
 
         enclosing = _enclosing.get()
@@ -403,31 +403,31 @@ class Steps:
             activity.waits += 1
         self._note_change()
         try:
-            while self._leaving is not None:
-                await self._leave_beside(wait, self._leaving)
-            self._leaving = get_running_loop().create_future()
+            while self._interrupting is not None:
+                await self._wait_for_interruption(wait, self._interrupting)
+            self._interrupting = get_running_loop().create_future()
             try:
                 await self._settle()
-                self._leave(wait, is_async=True)
+                self._interrupt(wait, is_async=True)
             finally:
-                self._leaving.set_result(None)
-                self._leaving = None
+                self._interrupting.set_result(None)
+                self._interrupting = None
         finally:
             for activity in enclosing:
                 activity.waits -= 1
 
-    async def _leave_beside(self, wait: StepWait, leaving: Future[None]) -> None:
-        """Waits until another call has left the function.
+    async def _wait_for_interruption(self, wait: StepWait, interrupting: Future[None]) -> None:
+        """Waits until another call has interrupted the function, and raises its exception.
 
         If this call runs children, the other call also starts them. If the other call fails or is
-        cancelled, this method returns, and this call then leaves the function itself.
+        cancelled, this method returns, and this call then interrupts the function itself.
         """
         from asyncio import shield
 
         if isinstance(wait, StepRun):
             self._beside.append(wait)
         try:
-            await shield(leaving)
+            await shield(interrupting)
             self._check_parked()
         finally:
             if isinstance(wait, StepRun):
@@ -436,9 +436,9 @@ class Steps:
     async def _settle(self) -> None:
         """Waits until no other coroutine that the function started can continue.
 
-        Running steps are recorded first, because their functions must not be called again. Calls
-        that other coroutines make meanwhile leave the function together with this call. If a
-        coroutine awaits a running step, it continues when the step ends.
+        Running steps are recorded first, because their functions must not be called again. If a
+        coroutine awaits a running step, it continues when the step ends. If a coroutine
+        meanwhile makes a call that runs children, `_interrupt` starts them too.
         """
         from asyncio import get_running_loop, sleep
 
@@ -455,8 +455,8 @@ class Steps:
                 await sleep(0)
                 rounds += 1
 
-    def _leave(self, wait: StepWait, is_async: bool) -> None:
-        """Leaves the function. Without a runner, a sleep returns and a wait raises an error."""
+    def _interrupt(self, wait: StepWait, is_async: bool) -> None:
+        """Interrupts the function. Without a runner, a sleep returns, a wait raises an error."""
         if self._core is None:
             if wait.call == "sleep":
                 return
@@ -467,7 +467,7 @@ class Steps:
         if self._has_ended:
             from asyncio import CancelledError
 
-            raise CancelledError  # the function has ended, but it left this coroutine running
+            raise CancelledError  # the function has ended, but this coroutine still runs
         beside = list(self._beside)
         if beside and not isinstance(wait, StepRun):
             # Children are started before the function sleeps or waits: a child may send the signal
@@ -499,22 +499,23 @@ class Steps:
             )
 
     def _part(self, run: StepRun) -> str:
-        """Return the JSON of a call that leaves the function together with another call."""
+        """Return the JSON of a call whose children another call starts."""
         assert self._core is not None
         position = run.reserve(self._core, self._work, self._log)
         name = encode_as(f"the key {run.name!r}", run.name)
         return f'{{"key":{name},"position":{position},"runs":{run.runs(self._log)}}}'
 
     def _check_parked(self) -> None:
-        """Leaves the function if another call is leaving it to sleep or wait."""
+        """Raises the exception of another call, if that call has interrupted the function."""
         if self._departure is not None:
             raise self._departure.parked
 
-    def _check_staying(self, call: str, key: str, is_async: bool) -> None:
-        """Refuses a further call on the handle while the function is leaving to sleep or wait.
+    def _check_not_interrupted(self, call: str, key: str, is_async: bool) -> None:
+        """Refuses a further call on the handle after a call has interrupted the function.
 
         Raises:
-            CaughtParkError: The function caught the exception that should end it, and went on.
+            CaughtParkError: The function caught the exception that interrupted it, and continued.
+            TaskParked: The function has not caught the exception, but has not ended yet.
         """
         departure = self._departure
         if departure is None:
@@ -524,15 +525,15 @@ class Steps:
             raise departure.error(self._handle.task_id, then) from departure.parked
         raise departure.parked
 
-    def check_left(self, error: BaseException | None) -> None:
-        """Checks that a function that left to sleep or wait has ended with the right exception.
+    def check_end(self, error: BaseException | None) -> None:
+        """Checks that an interrupted function has ended with the exception that interrupted it.
 
         Args:
             error: The exception that the function raised; `None` if it returned.
 
         Raises:
-            CaughtParkError: The function caught the exception that a sleep or a wait raised to end
-            it.
+            CaughtParkError: The function caught the exception that interrupted it.
+            TaskParked: The function raised a group that contains the exception.
         """
         self._has_ended = True
         departure = self._departure
@@ -541,8 +542,8 @@ class Steps:
         if contains(error, departure.parked):
             raise departure.parked
         if isinstance(error, Exception) and not follows(error, departure.parked):
-            # Another coroutine of a `gather` failed while the function was leaving. The attempt
-            # ends with that failure.
+            # Another coroutine of a `gather` failed after the interruption. The attempt ends with
+            # that failure.
             return
         raise departure.error(self._handle.task_id) from error
 
@@ -571,8 +572,8 @@ class Steps:
         return text, read(text)
 
 
-def _leave_if_lost(ask: Callable[[], Any]) -> Any:
-    """Calls the engine. If the attempt can no longer record steps, leaves the function.
+def _end_if_lost(ask: Callable[[], Any]) -> Any:
+    """Calls the engine. If the attempt can no longer record steps, ends the function.
 
     Raises:
         AttemptEnded: The claim is lost, or the runner is shut down. The class is not an
@@ -581,17 +582,17 @@ def _leave_if_lost(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except CloacaException as error:
-        raise _left(error) from None
+        raise _converted(error) from None
 
 
 async def _awaited(answer: Awaitable[None]) -> None:
     try:
         await answer
     except CloacaException as error:
-        raise _left(error) from None
+        raise _converted(error) from None
 
 
-def _left(error: CloacaException) -> BaseException:
+def _converted(error: CloacaException) -> BaseException:
     """Returns `AttemptEnded` if the attempt can no longer record steps; otherwise the error."""
     is_lost = isinstance(error, TaskExecutionError) and error.code == "claim_lost"
     if is_lost or isinstance(error, RunnerClosedError):

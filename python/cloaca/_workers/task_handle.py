@@ -303,8 +303,8 @@ class TaskHandle:
             ContextError: The task has more than 10,000 recorded steps, or they take more bytes than
                 `max_context_bytes`. The task is not retried.
             TypeError: The result is not JSON.
-            TaskValidationError: The key is not a string of 1 to 500 characters, or the result does
-                not match its type.
+            TaskValidationError: The key is not a string of 1 to 500 characters, `function` or
+                `retry` is not valid, or the result does not match its type.
             Exception: The exception that the function raised.
 
         Example:
@@ -321,9 +321,9 @@ class TaskHandle:
     def sleep(self, key: str, duration: str | float | timedelta) -> Any:
         """Sleep without occupying a worker. The sleep survives restarts of the program.
 
-        The call leaves the function: `finally` blocks run, the worker becomes free, and no attempt
-        is used up. When the time is over, the function is called again from the beginning, and its
-        recorded steps return their values. A sleep that is over is also a recorded step.
+        The call interrupts the function: `finally` blocks run, the worker becomes free, and no
+        attempt is used up. When the time is over, the function is called again from the beginning,
+        and its recorded steps return their values. A sleep that is over is also a recorded step.
 
         In an `async def` task the call must be awaited.
 
@@ -361,8 +361,8 @@ class TaskHandle:
         """Wait until a condition holds, without occupying a worker.
 
         The method returns at once if the condition already holds. Otherwise, as in `sleep`, the
-        call leaves the function, and the function is called again from the beginning when the
-        condition holds. In an `async def` task the call must be awaited.
+        call interrupts the function, which is called again from the beginning when the condition
+        holds. In an `async def` task the call must be awaited.
 
         Args:
             key: The name of the step, as for `step`.
@@ -408,7 +408,7 @@ class TaskHandle:
     ) -> Any:
         """Run another workflow as a child, and wait for the child's output.
 
-        As in `sleep`, the call leaves the function. The task occupies no worker while the child
+        As in `sleep`, the call interrupts the function. The task occupies no worker while the child
         runs. When the child has ended, the function is called again from the beginning. The child
         is recorded like a step, so it is started once, even if processes crash. The child is
         cancelled when this execution is cancelled, fails or times out. If no program has defined
@@ -552,29 +552,29 @@ class TaskHandle:
     def _run(
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        """Call the task's function, and check how it ended (see `Steps.check_left`)."""
+        """Call the task's function, and check how it ended (see `Steps.check_end`)."""
         try:
             returned = function(*positional, **named)
         except BaseException as error:
             if self._steps is not None:
-                self._steps.check_left(error)
+                self._steps.check_end(error)
             raise
         if self._steps is not None:
-            self._steps.check_left(None)
+            self._steps.check_end(None)
         return returned
 
     async def _run_async(
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        """Call the task's coroutine function, and check how it ended (see `Steps.check_left`)."""
+        """Call the task's coroutine function, and check how it ended (see `Steps.check_end`)."""
         try:
             returned = await function(*positional, **named)
         except BaseException as error:
             if self._steps is not None:
-                self._steps.check_left(error)
+                self._steps.check_end(error)
             raise
         if self._steps is not None:
-            self._steps.check_left(None)
+            self._steps.check_end(None)
         return returned
 
     def defer_until(

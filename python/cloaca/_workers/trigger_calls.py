@@ -150,7 +150,7 @@ def _log(trigger: TriggerDefinition, error: BaseException) -> None:
     from cloaca._observe.logger import logger
 
     logger().error(
-        "the function of trigger '%s' raised %s: %s",
+        "trigger '%s' failed with %s: %s",
         trigger.name,
         type(error).__name__,
         message_of(error),

@@ -155,8 +155,8 @@ class WorkflowBuilder:
         """
         if not all(isinstance(text, str) for text in (key, value)):
             raise WorkflowValidationError(
-                f"a tag of workflow '{self._name}' must have a string as key and as value: "
-                f"{key!r}: {value!r}"
+                f"a tag of workflow '{self._name}' must have a string as key and as value, "
+                f"not {key!r} and {value!r}"
             )
         self._tags[key] = value
         return self

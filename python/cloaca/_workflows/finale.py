@@ -198,7 +198,7 @@ class Finale:
         return task.bound(call, self._edges(task, call), rule=rule)
 
     def _tasks(self, name: str, group: str, among: Mapping[str, TaskDefinition]) -> list[str]:
-        """Return the named task, or the tasks of the named group that are in `among`."""
+        """Return the named task, or the tasks of the named group that are in `among`, if any."""
         found = self._names.nearest(name, group)
         if found is None:
             return []

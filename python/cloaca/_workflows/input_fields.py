@@ -106,14 +106,14 @@ class NamedFields:
         """Read the fields of a mapping.
 
         Raises:
-            WorkflowValidationError: A name is not a string.
+            WorkflowValidationError: A name is not a string, or is empty.
             Unreadable: The type of a field cannot be decoded from JSON.
             NameError: A name in an annotation is not defined.
         """
         for name in given:
             if not isinstance(name, str) or not name:
                 raise WorkflowValidationError(
-                    f"{what}: a name of {option} must be a string, not {name!r}"
+                    f"{what}: a name of {option} must be a non-empty string, not {name!r}"
                 )
         from typing import TypedDict
 

@@ -112,7 +112,9 @@ class InputModel:
             context = Context()
         elif isinstance(given, (list, tuple, set, frozenset, str, bytes, int, float)):
             kind = type(given).__name__
-            raise TypeError(f"{what} must be its model, a mapping or a Context, not {kind}")
+            raise TypeError(
+                f"{what} must be an instance of its model, a mapping or a Context, not {kind}"
+            )
         else:
             context = Context.from_json(self._fields.encode(what, given))
         try:

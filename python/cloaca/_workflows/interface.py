@@ -55,7 +55,11 @@ def kind_of(schema: Mapping[str, Any]) -> str:
 
 
 def source_text(parameter: Mapping[str, Any]) -> str:
-    """Returns a text about a parameter's source, from a stored definition or from `sources`."""
+    """Returns a text about the source of a parameter's value.
+
+    Args:
+        parameter: The parameter as a stored definition or the module `sources` describes it.
+    """
     key = parameter.get("key", parameter.get("name"))
     origin = {
         "task": f"result of task '{parameter.get('task')}'",

@@ -80,7 +80,8 @@ def check_lists(
         input: The declared input of the workflow.
 
     Raises:
-        TaskValidationError: A list is not an array, or a parameter cannot accept an element.
+        TaskValidationError: `over=` names a value that is not an array, or a parameter cannot
+            accept an element.
     """
     items = [] if call is None else [source for source in call.sources if source.kind == "item"]
     parameters = {source.parameter: source for source in items}
@@ -106,7 +107,7 @@ def check_lists(
                 raise TaskValidationError(
                     f"task '{task.id}' runs over '{origin.name}', which is "
                     f"{kinds_text(found.kinds)}, not an array: {written}",
-                    hint="over= needs a list, such as list[int]; a task can make one: over=task",
+                    hint="over= needs a list, such as list[int], or a task that returns a list",
                 )
             else:
                 elements = found.elements()

@@ -82,7 +82,7 @@ class WorkflowContext(_Names):
         package_name: str = "embedded",
         workflow_id: str = "default",
     ) -> None:
-        """Create a namespace.
+        """Create a prefix.
 
         Args:
             tenant_id: The tenant.

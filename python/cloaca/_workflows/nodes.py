@@ -115,7 +115,8 @@ def approval(
 
     Raises:
         TaskValidationError: An option is not valid.
-        WorkflowValidationError: The workflow already has a task with this id.
+        WorkflowValidationError: The workflow already has a task with this id, or values of the type
+            `data` cannot be decoded from JSON.
 
     Example:
         >>> cloaca.approval("approve", dependencies=[report], timeout="48h", on_timeout="skip")

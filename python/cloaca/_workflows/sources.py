@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def parameters_of(workflow: Workflow, task: TaskDefinition) -> list[dict[str, Any]]:
-    """Returns the parameters of a task's function, including parameters that keep their defaults.
+    """Returns the parameters of a task's function, each with the source of its value.
 
-    For a node that runs another workflow, returns the names of the child's input.
+    Includes parameters that keep their defaults. For a node that runs another workflow, returns the
+    fields of the child's input.
     """
     if task.signature is None:
         return _input_of_child(workflow, task)

@@ -443,9 +443,9 @@ def _warn_of_method(id: str, signature: Signature) -> None:
     from cloaca._values.package_logger import logger
 
     logger().warning(
-        "task '%s': the parameter 'self' of %s receives the context, because a method in the body "
-        "of a class cannot be a task; hint: use a function or a staticmethod, or decorate a method "
-        "of an object: cloaca.task(pipeline.load)",
+        "task '%s': the parameter 'self' of %s receives the context, not an object of its class; "
+        "hint: use a function or a staticmethod, or decorate a method of an object: "
+        "cloaca.task(pipeline.load)",
         id,
         name_of(signature.function),
     )
