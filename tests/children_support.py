@@ -48,7 +48,7 @@ KINDS = ("node", "code", "map")
 
 def runs_nothing(*words: object) -> None:
     """Fails. The task body for a client that only submits and controls executions."""
-    raise AssertionError("the client runs no tasks")
+    raise AssertionError("a task ran in the client, which must run none")
 
 
 def define_parents(

@@ -119,7 +119,10 @@ class Race:
     def start(
         self, workflow: str, count: int, bad: tuple[int, ...] = (), *, heals: bool = False
     ) -> tuple[int, cloaca.WorkflowHandle]:
-        """Submits a map and waits until all its items run. Returns the round and the handle."""
+        """Submits a map and waits until all its items run. Returns the round and the handle.
+
+        The items with an index in `bad` fail; with `heals`, only the first time that they run.
+        """
         number = self._next
         self._next += 1
         rows = list(range(1, count + 1))

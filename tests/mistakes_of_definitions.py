@@ -66,7 +66,7 @@ with cloaca.WorkflowBuilder("w"):
     ),
     Mistake(
         3,
-        "a parameter name that is almost the name of the task itself",
+        "a name that is almost the name of the task itself",
         """
 def define(function, **options):
     with cloaca.WorkflowBuilder("w", input={"rows": list}):
@@ -283,8 +283,8 @@ class Pipeline:
     def load(self, limit: int = 3): ...
 """,
         [
-            "task 'load': the parameter 'self' of Pipeline.load() receives the context, because a "
-            "method in the body of a class cannot be a task; hint: use a function or a staticmeth",
+            "task 'load': the parameter 'self' of Pipeline.load() receives the context, not an "
+            "object of its class; hint: use a function or a staticmethod, or decorate a method of",
         ],
     ),
     Mistake(
@@ -404,7 +404,7 @@ for function in (takes_context, takes_values):
     report(define)
 """,
         [
-            "takes_context() needs a parameter 'order' that a task does not receive\n"
+            "takes_context() needs a parameter 'order', for which a task receives no value\n"
             "hint: the input has: total; the context has what other tasks write: ",
             "takes_values() needs a parameter 'order', which is neither a task of the workflow nor "
             "a field of its input\nhint: the input has: total; declare it in input=, name a task",

@@ -150,7 +150,7 @@ report(lambda: cloaca.task(retry_backoff="expo")(load))
     ),
     Mistake(
         42,
-        "a list or a string as input",
+        "a list, a string or a number as the input",
         """
 with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
@@ -200,8 +200,8 @@ for name in ["flow", "DAG", "step", "job", "Runner", "sleep", "run"]:
     report(lambda: getattr(cloaca, name))
 """,
         [
-            "'flow'\nhint: in cloaca: with cloaca.WorkflowBuilder('name'):",
-            "'DAG'\nhint: in cloaca: with cloaca.WorkflowBuilder('name'):",
+            "'flow'\nhint: in cloaca: cloaca.WorkflowBuilder('name') for",
+            "'DAG'\nhint: in cloaca: cloaca.WorkflowBuilder('name') for",
             "'step'\nhint: in cloaca: handle.step('key', function, ...)",
             "'job'\nhint: in cloaca: @cloaca.task",
             "'Runner'\nhint: in cloaca: cloaca.DefaultRunner('sqlite:///app.db')",
@@ -223,9 +223,9 @@ except ImportError as error:
 from cloaca import approval, testing, wait
 """,
         [
-            "ImportError: cannot import name 'flow' from 'cloaca'\nhint: in cloaca: with ",
+            "ImportError: cannot import name 'flow' from 'cloaca'\nhint: in cloaca: cloaca.Work",
             "False",
-            "'DAG' from 'cloaca'\nhint: in cloaca: with cloaca.WorkflowBuilder('name')",
+            "'DAG' from 'cloaca'\nhint: in cloaca: cloaca.WorkflowBuilder('name')",
             "'activity' from 'cloaca'\nhint: in cloaca: handle.step('key', function, ...",
             "'shared_task' from 'cloaca'\nhint: in cloaca: @cloaca.task\nFalse",
             "'App' from 'cloaca'\nhint: in cloaca: cloaca.DefaultRunner(",
@@ -384,10 +384,10 @@ with cloaca.WorkflowBuilder("w"):
 run("w")
 """,
         [
-            "returned a value of type 'coroutine'; await it, in a task that is 'async def'",
+            "returned a value of type 'coroutine'; await it in an 'async def' task",
             "program.py",
             "RuntimeWarning: coroutine 'load' was never awaited",
-            "a value of type 'coroutine' is not JSON; await it, in a function that is 'async def'",
+            "a value of type 'coroutine' is not JSON; await it in an 'async def' function",
         ],
     ),
     Mistake(
@@ -438,8 +438,8 @@ with cloaca.DefaultRunner(URL) as runner:
     report(lambda: runner.register_cron_workflow("reprt", "0 9 * * *", "UTC"))
 """,
         [
-            "hint: minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'",
-            "never fires: no month has such a day\nhint: check the day of month and the month",
+            "hint: the fields are minute hour day-of-month month day-of-week, for example '30 9",
+            "never fires: none of its months has such a day\nhint: check the day of month",
             "'Europe/Berln' is not an IANA time zone\nhint: did you mean 'Europe/Berlin'?",
             "this database has no workflow 'reprt'; ticks are recorded as skipped",
         ],

@@ -70,7 +70,9 @@ class Ledger:
 
     def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
         """Waits for at least `count` lines that begin with `first`; returns their other words."""
-        until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
+        until(
+            f"{count} lines begin with '{first}'", lambda: len(self.lines(first)) >= count, patience
+        )
         return self.lines(first)
 
 

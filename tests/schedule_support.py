@@ -14,10 +14,13 @@ def define(name: str, body=lambda context: None) -> None:
 
 
 def until(fact, seconds: float = 30):
-    """Polls until a condition is true, because no event signals the writes of other threads."""
+    """Polls until `fact` returns a true value; returns this value. Fails after `seconds`.
+
+    Tests poll because no event signals the writes of other threads.
+    """
     end = time.monotonic() + seconds
     while not (found := fact()):
-        assert time.monotonic() < end, f"the condition was not true within {seconds} s"
+        assert time.monotonic() < end, f"the condition did not become true within {seconds} s"
         time.sleep(0.01)
     return found
 

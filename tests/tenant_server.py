@@ -42,7 +42,7 @@ class TenantServer:
         subprocess.run([str(SCRIPT), "stop", str(self.folder), "immediate"], check=True)
 
     def sql(self, statement: str, url: str | None = None) -> str:
-        """Runs SQL (as the superuser, unless a URL is given) and returns the output of `psql`."""
+        """Runs SQL at `url`, by default as the superuser; returns the output of `psql`."""
         return psql(url or self.url, statement)
 
     def database(self, name: str) -> str:
@@ -56,7 +56,7 @@ class TenantServer:
 
 
 def psql(url: str, statement: str) -> str:
-    """Runs SQL and returns the output of `psql`. A failure raises an error with the output."""
+    """Runs SQL and returns the output of `psql`. Raises `PermissionError` for any failure."""
     command = ["psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", url, "-c", statement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

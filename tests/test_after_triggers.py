@@ -69,7 +69,7 @@ def test_g4_trigger_fires_once_for_each_completed_execution(names, runner):
         assert ended.status == "Completed"
         return FIRE({"cause": ended.execution_id, "rows": ended.output})
 
-    runner.execute(load)
+    runner.execute(load)  # Each submission registers new triggers.
     results = [runner.execute(extract, {"count": count}) for count in range(3)]
     runner.execute(extract, {"fails": True})
     contexts = contexts_of(runner, load, 3)
@@ -110,7 +110,7 @@ def test_g4_only_executions_with_the_named_statuses_fire_the_trigger(names, runn
     assert contexts_of(runner, load, 2)[1] == {"status": "Cancelled", "error": None}
 
 
-def test_g4_function_can_skip_fire_several_times_and_keep_state(names, runner):
+def test_g4_function_can_keep_state_and_fire_twice_after_a_skip(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -176,7 +176,7 @@ def test_g4_retried_execution_fires_the_trigger_when_it_ends_again(names, runner
     assert contexts_of(runner, load, 2)[1] == {"status": "Completed"}
 
 
-def test_g4_ended_child_fires_the_trigger_unless_it_is_disabled(names, runner):
+def test_g4_ended_child_fires_an_enabled_trigger(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)

@@ -1,4 +1,4 @@
-"""Error messages for unknown arguments, and for the argument names of other tools."""
+"""Arguments of the Python API: hints for wrong names and values, and the accepted forms."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def runner():
     [cloaca.task, lambda **options: cloaca.external_task("x", **options)],
     ids=["task", "external_task"],
 )
-def test_a2_error_for_an_unknown_task_option_suggests_the_nearest(call, options, hint):
+def test_a2_error_for_an_unknown_task_option_suggests_a_known_one(call, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         call(**options)
     assert hint in str(caught.value)
@@ -63,14 +63,14 @@ def test_a2_error_for_an_unknown_task_option_suggests_the_nearest(call, options,
     ],
 )
 @pytest.mark.parametrize("name", ["submit", "execute"])
-def test_a2_error_for_an_unknown_submit_argument_suggests_the_nearest(runner, name, options, hint):
+def test_error_for_an_unknown_submit_argument_suggests_a_known_one(runner, name, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         getattr(runner, name)("w", **options)
     assert hint in str(caught.value)
     assert str(caught.value).startswith(f"DefaultRunner.{name}() got an unexpected")
 
 
-def test_errors_of_calls_name_the_public_class(runner):
+def test_argument_errors_name_the_public_class_and_method(runner):
     calls = {
         "DefaultRunner.cancel_execution": lambda: runner.cancel_execution(),
         "DefaultRunner.events": lambda: runner.events(x=1),
@@ -85,7 +85,7 @@ def test_errors_of_calls_name_the_public_class(runner):
         assert str(caught.value).startswith(f"{name}() "), name
 
 
-def test_a2_error_for_an_unknown_trigger_option_suggests_the_nearest():
+def test_a2_error_for_an_unknown_trigger_option_suggests_a_known_one():
     meanings = {"interval": "poll_interval", "every": "poll_interval", "workflow": "on"}
     for option, meant in meanings.items():
         with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
@@ -93,7 +93,7 @@ def test_a2_error_for_an_unknown_trigger_option_suggests_the_nearest():
 
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
-def test_d4_error_for_a_timeout_says_that_infinity_is_allowed(runner, timeout):
+def test_d4_error_for_an_invalid_timeout_says_that_infinity_is_allowed(runner, timeout):
     message = "timeout must be positive, or math.inf for no limit: "
     with pytest.raises(ValueError, match=message):
         runner.submit("w", timeout=timeout)
@@ -141,14 +141,14 @@ def test_d4_error_for_an_invalid_duration_lists_the_valid_forms(runner, value):
         runner.submit("w", timeout="0s")
 
 
-def test_a2_error_for_a_setting_as_argument_names_the_config(recwarn):
+def test_error_for_a_setting_passed_to_the_runner_names_the_config(recwarn):
     for option in ({"max_concurrent_tasks": 4}, {"max_workers": 4}):
         with pytest.raises(TypeError, match=r"DefaultRunnerConfig\(max_concurrent_tasks=...\)"):
             cloaca.DefaultRunner(":memory:", **option)
     assert not recwarn.list
 
 
-def test_a2_error_for_an_unknown_setting_suggests_the_nearest():
+def test_error_for_an_unknown_setting_suggests_a_known_one():
     with pytest.raises(TypeError, match="did you mean 'max_concurrent_tasks'"):
         cloaca.DefaultRunnerConfig(max_concurent_tasks=4)
     with pytest.raises(TypeError, match="did you mean 'tenant'"):
@@ -207,7 +207,7 @@ def test_d4_infinite_timeout_disables_the_limit():
         assert runner.execute(builder.build(), timeout=math.inf).status == "Completed"
 
 
-def test_d4_task_without_a_limit_outlives_the_default(cloaca_runner):
+def test_d4_task_without_a_timeout_outlives_the_default_timeout(cloaca_runner):
     with cloaca.WorkflowBuilder("patient"):
 
         @cloaca.task(timeout=math.inf)
@@ -227,7 +227,7 @@ def test_whole_number_of_seconds_stays_an_integer():
     assert isinstance(config.task_timeout_seconds, int)
 
 
-def test_task_of_the_same_block_can_be_added_by_id():
+def test_task_of_the_same_block_can_be_added_again_by_id():
     with cloaca.WorkflowBuilder("w") as builder:
 
         @cloaca.task(id="x")
@@ -238,7 +238,7 @@ def test_task_of_the_same_block_can_be_added_by_id():
     assert len(builder.build().tasks) == 1
 
 
-def test_unset_variable_raises_a_key_error(monkeypatch):
+def test_error_for_an_unset_variable_is_also_a_key_error(monkeypatch):
     monkeypatch.delenv("CLOACINA_VAR_NOWHERE", raising=False)
     for kind in (KeyError, ValueError, cloaca.ConfigurationError):
         with pytest.raises(kind, match="'NOWHERE' is not set"):
@@ -261,7 +261,7 @@ def test_url_of_an_absolute_path_can_have_three_slashes(tmp_path):
     assert not Path(str(path).lstrip("/")).exists()
 
 
-def test_c2_rule_reads_a_path_and_names_a_missing_key():
+def test_c2_context_rule_reads_a_dotted_path_and_names_missing_keys():
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -286,7 +286,7 @@ def test_c2_rule_reads_a_path_and_names_a_missing_key():
 
 
 @pytest.mark.parametrize("kind", [NameError, SyntaxError, ImportError, NotImplementedError])
-def test_d1_error_that_waiting_cannot_fix_is_not_retried(cloaca_runner, kind):
+def test_d1_error_that_waiting_cannot_fix_is_retried_only_on_request(cloaca_runner, kind):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -319,7 +319,7 @@ def test_a4_version_covers_plain_values_that_a_function_closes_over():
 
 
 @pytest.mark.parametrize("name", ["submit_async", "execute_async", "submit_many_async"])
-def test_error_for_an_unknown_async_argument_suggests_the_nearest(runner, name):
+def test_error_for_an_unknown_async_argument_suggests_a_known_one(runner, name):
     method = getattr(runner, name)
     assert inspect.iscoroutinefunction(method)
     argument = "submision" if "many" in name else "idempotency_key"

@@ -12,7 +12,7 @@ import pytest
 import cloaca
 
 
-def test_a_coroutine_is_a_task_like_any_other(runner):
+def test_a_workflow_can_mix_coroutines_and_functions(runner):
     with cloaca.WorkflowBuilder("mixed"):
 
         @cloaca.task
@@ -125,7 +125,7 @@ def test_a_failing_coroutine_fails_only_its_task(runner):
     assert result.final_context == {"good": 1}
 
 
-def test_d4_a_coroutine_that_overruns_is_cancelled(runner):
+def test_d4_a_coroutine_that_exceeds_its_timeout_is_cancelled(runner):
     cancelled = threading.Event()
     with cloaca.WorkflowBuilder("overruns"):
 
@@ -260,7 +260,7 @@ def test_an_abandoned_wait_does_not_affect_the_execution(database):
     asyncio.run(main())
 
 
-def test_awaiting_a_handle_raises_once_its_runner_stops(database):
+def test_awaiting_a_handle_raises_when_its_runner_stops(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -328,7 +328,7 @@ def test_c5_coroutines_respect_their_limit(database: str) -> None:
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
-            # Other coroutines could start in these turns of the loop. The limit must prevent this.
+            # Without the limit, more coroutines would start in these turns of the loop.
             for _ in range(5):
                 await asyncio.sleep(0)
             running -= 1

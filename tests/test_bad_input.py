@@ -25,7 +25,7 @@ def nothing(context):
         ("", cloaca.ConfigurationError, "URL"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_refused(url, error, text, tmp_path, monkeypatch):
+def test_an_invalid_database_url_is_refused(url, error, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=text):
         cloaca.DefaultRunner(url)
@@ -38,7 +38,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_as_database_is_refused(tmp_path):
+def test_a_folder_as_database_is_refused(tmp_path):
     with pytest.raises(cloaca.DatabaseError, match=str(tmp_path)):
         cloaca.DefaultRunner(f"sqlite:///{tmp_path}")
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_a_refused_batch_starts_nothing(runner):
         (lambda runner: cloaca.web.wsgi(runner, authorize=print, trust_proxy=1), "trust_proxy"),
     ],
 )
-def test_a2_error_for_a_non_boolean_flag_names_the_flag(call, name, runner):
+def test_error_for_a_non_boolean_flag_names_the_flag(call, name, runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(nothing)
     with pytest.raises(ValueError, match=f"{name} must be True or False, not ('|1)") as caught:
@@ -215,12 +215,12 @@ def test_a2_error_for_a_non_boolean_flag_names_the_flag(call, name, runner):
         ("reject", ("a",)),
     ],
 )
-def test_a2_error_for_a_wrongly_typed_execution_id_names_it(method, arguments, cloaca_runner):
+def test_error_for_an_execution_id_of_a_wrong_type_names_it(method, arguments, cloaca_runner):
     with pytest.raises(cloaca.ConfigurationError, match=r"execution_id must be .*, not NoneType"):
         getattr(cloaca_runner, method)(None, *arguments)
 
 
-def test_a2_handle_as_an_id_is_refused_with_a_hint(cloaca_runner):
+def test_handle_as_an_id_is_refused_with_a_hint(cloaca_runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(nothing)
     with pytest.raises(cloaca.ConfigurationError, match=r"hint: pass handle\.id"):
@@ -240,7 +240,7 @@ def test_a2_handle_as_an_id_is_refused_with_a_hint(cloaca_runner):
         ({"runner": 3}, "runner must be a string, not int"),
     ],
 )
-def test_a2_error_for_a_wrongly_typed_filter_names_it(filters, text, cloaca_runner):
+def test_error_for_a_filter_of_a_wrong_type_names_it(filters, text, cloaca_runner):
     with pytest.raises(cloaca.ConfigurationError, match=text):
         cloaca_runner.list_executions(**filters)
 
@@ -257,12 +257,12 @@ def test_a2_error_for_a_wrongly_typed_filter_names_it(filters, text, cloaca_runn
         (lambda runner: runner.add_cron_schedule("x"), "schedule must be a CronSchedule, not str"),
     ],
 )
-def test_a2_error_for_a_wrongly_typed_argument_names_it(call, text, cloaca_runner):
+def test_error_for_an_argument_of_a_wrong_type_names_it(call, text, cloaca_runner):
     with pytest.raises(ValueError, match=text):
         call(cloaca_runner)
 
 
-def test_a2_progress_that_is_not_a_number_is_refused(cloaca_runner):
+def test_progress_that_is_not_a_number_is_refused(cloaca_runner):
     errors = []
 
     def report(context, handle):

@@ -93,7 +93,7 @@ def test_a1_a_bad_name_is_refused(name):
         cloaca.WorkflowBuilder(name).add_task(cloaca.task(nothing)).build()
 
 
-def test_a1_tags_and_description_must_be_strings():
+def test_a1_invalid_tag_description_or_workflow_name_is_refused():
     builder = cloaca.WorkflowBuilder("w")
     with pytest.raises(cloaca.WorkflowValidationError, match="'team'"):
         builder.tag("team", 3)
@@ -163,7 +163,7 @@ def test_adding_a_task_of_the_block_again_changes_nothing():
     assert builder.build().tasks == ["a"]
 
 
-def test_a2_a_function_decorated_as_several_tasks_needs_an_id():
+def test_a2_dependency_on_a_function_of_several_tasks_needs_an_id():
     with cloaca.WorkflowBuilder("several"):
         cloaca.task(id="a")(nothing)
         cloaca.task(id="b")(nothing)
@@ -290,7 +290,7 @@ def test_a3_a_constructor_registers_its_workflow():
 
 def test_unknown_workflow_is_explained_while_builders_are_made():
     class Unknown(cloaca.WorkflowNotFoundError):
-        """An error that creates a builder when its message is read, as another thread might."""
+        """An error that creates a builder when its message is read. Another thread could do so."""
 
         @property
         def message(self):

@@ -17,7 +17,7 @@ from web_support import TOKEN, call
 
 
 def define_family(name: str, **options: object) -> None:
-    """Defines a child that waits for a signal, and a parent for each kind in `KINDS`."""
+    """Defines a child that waits for a signal, and a parent of each kind in `KINDS`."""
     with cloaca.WorkflowBuilder(f"{name}-inner", output="came"):
         cloaca.wait("came", wait_for=cloaca.signal("come"))
     with cloaca.WorkflowBuilder(f"{name}-node"):
@@ -32,7 +32,7 @@ def define_family(name: str, **options: object) -> None:
 
 
 def submit_family(runner: cloaca.DefaultRunner, name: str) -> dict[str, cloaca.WorkflowHandle]:
-    """Submits a parent of each kind, and waits until their children are open."""
+    """Submits a parent of each kind, and waits until their children wait for the signal."""
     handles = {kind: runner.submit(f"{name}-{kind}", {"rows": [1]}) for kind in KINDS}
     for handle in handles.values():
         until("the child waits", lambda handle=handle: is_waiting(runner, handle))

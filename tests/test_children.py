@@ -173,7 +173,7 @@ def test_m4_abandoned_child_does_not_have_the_deadline_of_its_parent(runner):
     assert runner.get_handle(child.execution_id).result().status == "Completed"
 
 
-def test_m0_child_is_retried_by_the_type_of_its_error(runner):
+def test_m5_type_of_a_childs_error_decides_whether_it_is_retried(runner):
     define_invoice(fail=True)
     options = {"dependencies": ["approve"], "input": {"order": "cart.id"}, "retry_delay_ms": 1}
     with cloaca.WorkflowBuilder("choosy"):

@@ -153,7 +153,7 @@ def test_t10_output_of_a_child_is_decoded_by_its_annotation(runner):
     assert seen[3:] == [{"x": 4}, {"x": 5}, {"x": 6}, None]
 
 
-def test_t5_run_many_keeps_the_order_and_respects_parallel(runner):
+def test_t10_run_many_keeps_the_order_and_respects_parallel(runner):
     running, most, lock = set(), [], threading.Lock()
 
     @cloaca.workflow
@@ -180,7 +180,7 @@ def test_t5_run_many_keeps_the_order_and_respects_parallel(runner):
     assert keys == ["none", "pages"]
 
 
-def test_m5_failed_child_is_recorded_until_retry_execution(runner):
+def test_m5_failure_of_a_child_stays_recorded_until_retry_execution(runner):
     broken, attempts, told = threading.Event(), [], []
     broken.set()
 
@@ -408,7 +408,7 @@ def test_m1_four_parents_share_one_worker(database):
         assert [one.result(timeout=60).output for one in handles] == [2, 6, 10, 14]
 
 
-def test_t5_pause_of_the_parent_pauses_its_children(runner):
+def test_m4_pause_of_the_parent_pauses_its_children(runner):
     @cloaca.workflow
     def two_steps(handle: cloaca.TaskHandle) -> int:
         handle.wait("go", cloaca.signal("go"))
@@ -593,7 +593,7 @@ def test_t5_error_names_the_run_call_whose_exception_was_caught(runner):
     assert "handle.run('a')" in result.error.message
 
 
-def test_t5_concurrent_step_is_recorded_before_the_task_parks(runner):
+def test_t10_concurrent_step_is_recorded_before_the_task_parks(runner):
     define_double()
     calls = []
 
@@ -614,7 +614,7 @@ def test_t5_concurrent_step_is_recorded_before_the_task_parks(runner):
     assert calls == [1]
 
 
-def test_m8_children_are_listed_in_order(runner):
+def test_m8_children_are_listed_in_the_order_of_their_starts(runner):
     define_double()
     with cloaca.WorkflowBuilder("family"):
         cloaca.child("node", workflow="double", input={"n": "n"})

@@ -199,7 +199,7 @@ def test_m6_parent_retried_at_the_end_of_its_child_completes(database, script, t
         assert len(children[n]) == expected[n]
         assert children[n][-1].status == "Completed"
         assert children[n][0].status in {"Completed", "Cancelled"}
-    print(f"ends of {RETRIES} parents: {collections.Counter(ends.values())}")
+    print(f"{RETRIES} parents by number of ends: {collections.Counter(ends.values())}")
 
 
 def test_m6_parent_and_child_retried_at_the_same_time_complete(database, script, tmp_path):

@@ -218,7 +218,9 @@ charge  compensation
 
 def without_version(text):
     return [
-        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}" if line.endswith((" task", " tasks")) else line
+        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}"
+        if line.endswith((" task", " tasks"))
+        else line
         for line in text.splitlines()
     ]
 
@@ -312,7 +314,7 @@ def test_drawings_show_the_input_and_the_output():
     assert "<title>double\nn: input &#x27;n&#x27;" in html
 
 
-def test_drawing_of_a_workflow_without_values_has_only_tasks():
+def test_drawing_without_declared_input_and_output_has_only_tasks():
     with cloaca.WorkflowBuilder("plain") as builder:
         cloaca.task(id="a")(lambda context: None)
     assert builder.build().to_mermaid() == 'flowchart TD\n    t0["a"]\n'

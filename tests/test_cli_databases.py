@@ -62,7 +62,7 @@ with cloaca.WorkflowBuilder("etl"):
         assert not (bare.folder / "test.db").exists()
 
 
-def test_error_without_a_database_has_a_hint(bare):
+def test_database_url_errors_give_a_hint_and_hide_the_password(bare):
     _, errors = bare.run("list", status=2)
     assert "-c/--database" in errors
     assert "CLOACA_DATABASE_URL" in errors

@@ -102,7 +102,7 @@ def test_set_map_changes_a_running_map(shell, running):
     output, _ = shell.run("set-map", id, "fetch", "--no-limit")
     assert output.strip() == f"{id} fetch without a limit"
     _, errors = shell.run("set-map", id, "fetch", status=2)
-    assert "give --parallel or --no-limit" in errors
+    assert "give either --parallel or --no-limit" in errors
     _, errors = shell.run("set-map", id, "after", "--parallel", "2", status=1)
     assert "is not a map" in errors
     gate.touch()

@@ -151,7 +151,7 @@ def test_e9_run_prints_each_failure_once_on_stderr(shell, workflow, status, caus
     assert errors.count("Traceback (most recent call last)") == len(causes)
     for cause in causes:
         lines = [line for line in errors.splitlines() if line.endswith(f"ValueError: {cause}")]
-        assert lines == [f"ValueError: {cause}"], "the traceback is not printed once"
+        assert lines == [f"ValueError: {cause}"], "the traceback is not printed exactly once"
         assert errors.count(f" failed (attempt 1 of 1): ValueError: {cause} [execution ") == 1
     if not options:
         assert "Traceback" not in output
@@ -262,12 +262,19 @@ def test_second_ctrl_c_ends_run_at_once(shell):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],
+    [
+        ["list"],
+        ["runners"],
+        ["workflows", "show", "WORKFLOW"],
+        ["schedules", "list"],
+        ["events", "ID"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_output_to_a_closed_pipe_is_not_an_error(shell, arguments):
     id = shell.json("run", "pipeline:etl")["execution_id"]
-    arguments = ["etl" if word == "wide" else id if word == "ID" else word for word in arguments]
+    names = {"WORKFLOW": "etl", "ID": id}
+    arguments = [names.get(word, word) for word in arguments]
     process = shell.start(*arguments)
     process.stdout.close()
     assert process.wait(PATIENCE) == 0
@@ -324,7 +331,7 @@ def test_long_output_to_a_closed_pipe_prints_no_error(shell):
 
 
 @pytest.mark.parametrize("command", ["run", "watch"])
-def test_ctrl_c_says_what_happens_to_the_execution(shell, command):
+def test_ctrl_c_ends_run_with_an_explanation_and_watch_silently(shell, command):
     # A deferred task counts as running, so the shutdown waits for it.
     shell.environment["CLOACA_SHUTDOWN_TIMEOUT"] = "0.2"
     process = shell.start("run", "pipeline:unhurried")
@@ -482,7 +489,7 @@ def test_run_takes_a_variable_with_a_workflow_function(bare):
     assert "nightly" in output
 
 
-def test_json_of_run_has_the_final_tasks(shell):
+def test_json_of_run_show_and_watch_has_the_final_tasks(shell):
     (shell.folder / "ending.py").write_text(
         """
 import cloaca

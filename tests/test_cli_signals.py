@@ -71,7 +71,7 @@ def test_signal_is_sent_once_and_wakes_the_task(shell, waiting):
     assert sent["created"]
     again = shell.json(*arguments)
     assert (again["seq"], again["created"], again["woken"]) == (sent["seq"], False, 0)
-    assert shell.run(*arguments)[0] == f"{sent['seq']} was already sent\n"
+    assert shell.run(*arguments)[0] == f"signal {sent['seq']} was already sent\n"
     assert result_of(shell, payment).final_context["book"] == 3
     output, _ = shell.run("send", "paid", '{"amount": 4}', "--key", "other")
     assert output.endswith(" woke 0 tasks\n")
@@ -123,4 +123,4 @@ def test_approve_refuses_a_task_without_an_open_approval(shell, waiting):
 def test_waits_command_prints_a_note_for_an_empty_database(shell):
     shell.run("db", "migrate")
     output, errors = shell.run("waits")
-    assert (output, errors) == ("", "no task waits\n")
+    assert (output, errors) == ("", "no open wait was found\n")

@@ -70,7 +70,7 @@ def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_e2_clock_jump_does_not_expire_leases_or_tasks(
+def test_e2_clock_jump_ends_no_lease_and_no_task_early(
     database: str, script: Script, tmp_path: Path, wall_clock: Path
 ) -> None:
     clock = tmp_path / "clock"
@@ -79,7 +79,7 @@ def test_e2_clock_jump_does_not_expire_leases_or_tasks(
     moved = {"LD_PRELOAD": str(wall_clock), "CLOCK_FILE": str(clock)}
     programs = [
         script(PROGRAM, database, "jumping", **moved),
-        script(PROGRAM, database, "right"),
+        script(PROGRAM, database, "steady"),
     ]
     ledger.wait("started", 8)
     for offset in (HOUR, 0.0, -HOUR, 0.0, HOUR, -HOUR, 0.0):

@@ -119,7 +119,7 @@ def test_error_for_a_bad_value_names_the_alias_that_was_given(name):
         ("cron_max_catchup_executions", -1, "not -1"),
     ],
 )
-def test_a2_bad_value_is_refused_with_name_and_rule(name, value, text):
+def test_error_for_a_bad_setting_names_it_and_the_problem(name, value, text):
     with pytest.raises(cloaca.ConfigurationError, match=f"{name}.*{text}") as caught:
         cloaca.DefaultRunnerConfig(**{name: value})
     assert isinstance(caught.value, ValueError)
@@ -211,7 +211,7 @@ def test_a_runner_refuses_settings_of_another_class(database):
         assert runner.config is config
 
 
-def test_the_log_level_can_come_from_the_environment(monkeypatch, database):
+def test_invalid_log_level_in_the_environment_is_refused(monkeypatch, database):
     monkeypatch.setenv("CLOACA_LOG_LEVEL", "loud")
     with pytest.raises(cloaca.ConfigurationError, match="CLOACA_LOG_LEVEL"):
         cloaca.DefaultRunner(database)

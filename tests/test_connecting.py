@@ -66,7 +66,7 @@ def test_role_without_write_access_gets_an_error(postgres, role, server):
     refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
 
-def test_a_role_that_only_reads_is_reported(postgres, role, server):
+def test_role_with_read_only_transactions_is_reported(postgres, role, server):
     database = postgres.rpartition("/")[2]
     server.sql(
         f"GRANT ALL ON SCHEMA public TO {role};"

@@ -39,7 +39,7 @@ def test_context_supports_the_whole_mutable_mapping_protocol():
     assert repr(context) == "Context({'b': [1, 2], 'c': 3})"
 
 
-def test_methods_differ_for_present_and_absent_keys():
+def test_methods_treat_present_and_absent_keys_differently():
     context = cloaca.Context()
     assert context.get("k") is None
     assert context.get("k", 5) == 5

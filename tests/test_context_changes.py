@@ -105,7 +105,7 @@ def test_b8_reading_alone_keeps_the_text(text):
     assert context.to_json() == before
 
 
-def test_b8_order_of_keys_is_not_a_change():
+def test_b8_new_key_order_or_equal_tuple_is_not_a_change():
     text = '{"a":1,"list":[1,2],"b":2}'
     context = cloaca.Context.from_json(f'{{"key":{text}}}')
     context["key"]["a"] = context["key"].pop("a")

@@ -1,4 +1,4 @@
-"""Retries, timeouts, cancelling, pausing and repeating executions (semantics D)."""
+"""Retries of tasks, timeouts, and cancelling, pausing and retrying executions (semantics D)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_d3_retry_waits_for_its_delay(runner):
     assert min(delays) < 0.07
 
 
-def test_d4_a_function_that_overruns_is_interrupted(runner):
+def test_d4_a_function_that_exceeds_its_timeout_is_interrupted(runner):
     caught = []
     ended = threading.Event()
     with cloaca.WorkflowBuilder("overruns"):

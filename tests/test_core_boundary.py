@@ -272,7 +272,7 @@ def test_a_missing_class_for_a_code_is_an_error() -> None:
     "config",
     ["", "{}", json.dumps(SETTINGS | {"max_speed": 1}), json.dumps(SETTINGS | {"db_pool_size": 0})],
 )
-def test_unreadable_settings_are_a_configuration_error(url: str, config: str) -> None:
+def test_invalid_settings_are_a_configuration_error(url: str, config: str) -> None:
     with pytest.raises(ConfigurationError):
         _core.Runner(url, config)
 

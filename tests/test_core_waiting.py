@@ -261,7 +261,7 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_forked_child_is_refused_but_can_delete_inherited_objects(url: str) -> None:
+def test_forked_child_cannot_call_inherited_objects_but_can_delete_them(url: str) -> None:
     done = run_script(FORK, url, json.dumps(SETTINGS))
     assert done.returncode == 0, done.stderr
     refused, calls = done.stdout.split()

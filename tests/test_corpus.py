@@ -1,6 +1,7 @@
-"""A runner migrates databases of every released schema and completes their executions (I2).
+"""A runner migrates the databases of `tests/corpus` and completes their executions (I2).
 
-Each database was created by a process that was killed while a task was running.
+The databases have older schemas. Each database was created by a process that was killed while a
+task was running.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_last_free_worker_cannot_wait_for_a_child(database):
     assert {child.status for child in children} == {"Completed"}
     assert "no worker would be left" in failed[0].error_message
     assert "await handle" in failed[0].error.traceback
-    assert len(attempts) == 4, "a deadlock is not retried"
+    assert len(attempts) == 4, "a deadlock was retried"
 
 
 def test_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
@@ -168,7 +168,7 @@ def test_blocking_calls_in_a_coroutine_are_refused(database):
     with cloaca.DefaultRunner(database) as runner:
         parent = runner.execute("parent", timeout=30)
         assert runner.execute("bystander").status == "Completed"
-    assert attempts == [1], "a deadlock is not retried"
+    assert attempts == [1], "a deadlock was retried"
     blocks, executes = (parent.tasks[name].error for name in ("blocks", "executes"))
     assert "result() in an async def task blocks" in blocks.message
     assert "`await handle`" in blocks.traceback
@@ -179,7 +179,7 @@ def test_blocking_calls_in_a_coroutine_are_refused(database):
 
 
 @pytest.mark.parametrize("has_final", [False, True])
-def test_u4_result_of_an_ended_execution_is_read_in_a_coroutine(database, has_final):
+def test_result_of_an_ended_execution_can_be_read_in_a_coroutine(database, has_final):
     with cloaca.WorkflowBuilder("child"):
 
         @cloaca.task
@@ -208,11 +208,11 @@ def test_u4_result_of_an_ended_execution_is_read_in_a_coroutine(database, has_fi
     assert (result.final_context["done"], result.final_context["status"]) == (True, "Completed")
 
 
-def test_u4_result_in_a_coroutine_does_not_wait_for_callbacks(database):
-    is_ended = threading.Event()
+def test_result_in_a_coroutine_does_not_wait_for_callbacks(database):
+    is_read = threading.Event()
 
     async def on_success(task_id, context):
-        await asyncio.to_thread(is_ended.wait, 30)
+        await asyncio.to_thread(is_read.wait, 30)
 
     with cloaca.WorkflowBuilder("child"):
 
@@ -227,7 +227,7 @@ def test_u4_result_in_a_coroutine_does_not_wait_for_callbacks(database):
             while not child.done():
                 await asyncio.sleep(0.01)
             context["done"] = child.result().final_context["done"]
-            is_ended.set()
+            is_read.set()
 
     with cloaca.DefaultRunner(database) as runner:
         child = runner.submit("child")

@@ -87,7 +87,7 @@ class PostgresOnDisk(Disk):
         self.server.start()
 
     def damage(self) -> str:
-        """Returns the faults that PostgreSQL's `amcheck` finds in tables and indexes."""
+        """Returns the faults that `amcheck` finds in tables. Raises an error for a faulty index."""
         self.server.sql("CREATE EXTENSION amcheck", "work")
         tables = """
             SELECT relation.oid::regclass, problem.msg
@@ -97,7 +97,6 @@ class PostgresOnDisk(Disk):
             SELECT bt_index_parent_check(index.indexrelid::regclass, true) FROM pg_index AS index
             JOIN pg_class AS relation ON relation.oid = index.indexrelid
             JOIN pg_am AS method ON method.oid = relation.relam AND method.amname = 'btree'"""
-        # The statement `indexes` raises an error if it finds a fault.
         self.server.sql(indexes, "work")
         return self.server.sql(tables, "work")
 

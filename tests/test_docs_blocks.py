@@ -140,7 +140,8 @@ def test_block_that_is_not_run_gives_a_reason_and_parses() -> None:
     for page in PAGES:
         for block in page.blocks:
             if block.language == "python" and block.excuse is not None:
-                assert len(block.excuse) > 10, f"{page.name}:{block.line}"
+                where = f"{page.name}:{block.line}"
+                assert len(block.excuse) > 10, f"{where}: the reason is too short: {block.excuse!r}"
                 if not block.code.startswith(">>>"):
                     ast.parse(block.code)
 
@@ -148,7 +149,7 @@ def test_block_that_is_not_run_gives_a_reason_and_parses() -> None:
 def test_every_block_has_a_language() -> None:
     for page in PAGES:
         for block in page.blocks:
-            assert block.language, f"{page.name}:{block.line}"
+            assert block.language, f"{page.name}:{block.line}: the block has no language"
 
 
 def test_block_titled_with_a_path_equals_that_file() -> None:
@@ -164,4 +165,4 @@ def test_rust_block_is_a_project_file_or_gives_a_reason() -> None:
         for block in page.blocks:
             if block.language.startswith("rust"):
                 is_built = "/" in (block.title or "") and str(block.title).endswith(".rs")
-                assert is_built or block.excuse, f"{page.name}:{block.line}"
+                assert is_built or block.excuse, f"{page.name}:{block.line}: no file and no reason"

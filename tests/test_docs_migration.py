@@ -82,7 +82,7 @@ def test_an_entry_of_a_migration_table_runs(
             raise cloaca.Abort("broken")
         if is_for_tasks(code):
             # Shortens the sleeps, which take an hour on the page.
-            eval(code.replace('"1h"', '"1ms"'), {"handle": handle})
+            eval(code.replace('"1h"', '"1ms"'), {"handle": handle, "function": int})
 
     with cloaca.WorkflowBuilder("name"):
         cloaca.task(id="a")(works)
@@ -115,7 +115,7 @@ def block_with(page: Page, text: str) -> str:
     return next(block.code for block in page.blocks if text in block.code)
 
 
-def test_a_wait_between_two_mails_sends_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_mail_of_the_migration_example_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example waits in a separate task, because a snoozed task is run again completely."""
     code = block_with(PAGE, "second_mail").partition("with cloaca.DefaultRunner")[0]
     assert "+ 0.2" in code
@@ -215,7 +215,7 @@ def output_on_the_page(*texts: str) -> list[str]:
     return shown
 
 
-def test_dbos_code_returns_the_same_as_cloaca(tmp_path: Path) -> None:
+def test_dbos_code_prints_the_same_output_as_cloaca_code(tmp_path: Path) -> None:
     needs("dbos")
     printed = output_of(f"{blocks_with('from dbos import')}{DBOS_MAIN}", tmp_path)
     assert set(output_on_the_page("def fulfil(order: str, handle")) <= set(printed)
@@ -235,7 +235,7 @@ print(asyncio.run(ActivityEnvironment().run(greet, "Ann")))
     assert "Hello Ann" in output_of(program, tmp_path)
 
 
-def test_temporal_code_returns_the_same_as_cloaca(tmp_path: Path) -> None:
+def test_temporal_code_prints_the_same_output_as_cloaca_code(tmp_path: Path) -> None:
     needs("temporalio")
     if shutil.which(TEST_SERVER) is None:
         pytest.skip(

@@ -83,7 +83,7 @@ def test_every_command_in_the_documentation_exists() -> None:
         lines = page.spans() + [line for code in shells for line in code.splitlines()]
         for line in lines:
             used = re.match(r"(?:\$ )?cloaca ([a-z][\w-]*)", line)
-            assert not used or used[1] in COMMANDS, f"{page.name}: {line}"
+            assert not used or used[1] in COMMANDS, f"{page.name}: no such command: {line}"
 
 
 def test_every_documented_environment_variable_exists() -> None:
@@ -93,7 +93,7 @@ def test_every_documented_environment_variable_exists() -> None:
         if DOCS not in page.path.parents:
             continue  # Pages outside the site also name variables of the project's own commands.
         for name in re.findall(r"\bCLOACA_[A-Z_]+[A-Z]\b", page.text):
-            assert name in known, f"{page.name}: {name}"
+            assert name in known, f"{page.name}: no such variable: {name}"
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:

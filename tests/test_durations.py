@@ -271,7 +271,7 @@ def end_of_children(runner: VirtualRunner, call: Callable[[Any], object]) -> flo
     return in_task(runner, run)
 
 
-DELAY, RETRY = ("retry", "initial_delay"), ("retry", "max_delay")
+DELAY, MAX_DELAY = ("retry", "initial_delay"), ("retry", "max_delay")
 #: The places, by the names of the function or method and of its argument. A place is called with
 #: the runner and the value. If the name ends with `_ms`, numbers are in milliseconds.
 PLACES: dict[str, Callable[[Any, Any], float | None]] = {
@@ -281,28 +281,28 @@ PLACES: dict[str, Callable[[Any, Any], float | None]] = {
         "wait_timeout", wait_for=cloaca.signal("durations"), wait_timeout=v
     ),
     "task.retry_delay_ms": lambda _, v: of_task(*DELAY, retry_delay_ms=v),
-    "task.retry_max_delay_ms": lambda _, v: of_task(*RETRY, retry_max_delay_ms=v),
+    "task.retry_max_delay_ms": lambda _, v: of_task(*MAX_DELAY, retry_max_delay_ms=v),
     "task.retry_policy.initial_delay": lambda _, v: of_task(
         *DELAY, retry_policy={"initial_delay": v}
     ),
-    "task.retry_policy.max_delay": lambda _, v: of_task(*RETRY, retry_policy={"max_delay": v}),
+    "task.retry_policy.max_delay": lambda _, v: of_task(*MAX_DELAY, retry_policy={"max_delay": v}),
     "task.retry_policy.initial_delay_ms": lambda _, v: of_task(
         *DELAY, retry_policy={"initial_delay_ms": v}
     ),
     "task.retry_policy.max_delay_ms": lambda _, v: of_task(
-        *RETRY, retry_policy={"max_delay_ms": v}
+        *MAX_DELAY, retry_policy={"max_delay_ms": v}
     ),
     "external_task.timeout": lambda _, v: of_external("timeout", timeout=v),
     "external_task.timeout_seconds": lambda _, v: of_external("timeout", timeout_seconds=v),
     "external_task.retry_delay_ms": lambda _, v: of_external(*DELAY, retry_delay_ms=v),
-    "external_task.retry_max_delay_ms": lambda _, v: of_external(*RETRY, retry_max_delay_ms=v),
+    "external_task.retry_max_delay_ms": lambda _, v: of_external(*MAX_DELAY, retry_max_delay_ms=v),
     "workflow.timeout": lambda _, v: of_workflow("timeout", timeout=v),
     "workflow.timeout_seconds": lambda _, v: of_workflow("timeout", timeout_seconds=v),
     "workflow.retry_delay_ms": lambda _, v: of_workflow(*DELAY, retry_delay_ms=v),
-    "workflow.retry_max_delay_ms": lambda _, v: of_workflow(*RETRY, retry_max_delay_ms=v),
+    "workflow.retry_max_delay_ms": lambda _, v: of_workflow(*MAX_DELAY, retry_max_delay_ms=v),
     "child.timeout": lambda _, v: of_child("timeout", timeout=v),
     "child.retry_delay_ms": lambda _, v: of_child(*DELAY, retry_delay_ms=v),
-    "child.retry_max_delay_ms": lambda _, v: of_child(*RETRY, retry_max_delay_ms=v),
+    "child.retry_max_delay_ms": lambda _, v: of_child(*MAX_DELAY, retry_max_delay_ms=v),
     "wait.timeout": lambda _, v: of_wait(timeout=v),
     "approval.timeout": lambda _, v: of_approval(timeout=v),
     "delay.duration": lambda _, v: read(cloaca.delay(v)._to_definition(), "duration"),
@@ -369,7 +369,7 @@ PLACES: dict[str, Callable[[Any, Any], float | None]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_duration_can_be_a_number_a_timedelta_or_a_text(runner, place):
+def test_duration_can_be_a_number_a_timedelta_or_a_string(runner, place):
     if place == "command line.timeout":
         forms = [form for form in FORMS if not isinstance(form, timedelta)]
     else:
@@ -381,7 +381,7 @@ def test_duration_can_be_a_number_a_timedelta_or_a_text(runner, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_error_for_a_duration_of_another_form_names_the_option(runner, place):
+def test_error_for_an_invalid_duration_names_the_option(runner, place):
     option = place.removesuffix(".delay" if place.startswith("RetryPolicyBuilder") else "")
     option = option.rpartition(".")[2]
     for value in WRONG:
@@ -429,7 +429,7 @@ def public_durations() -> Iterator[str]:
                     yield f"{path}.{parameter.name}"
 
 
-def test_every_public_duration_is_a_place():
+def test_every_public_duration_argument_has_a_place():
     inherited = {
         f"VirtualRunner.{place.partition('.')[2]}" for place in PLACES if "DefaultRunner" in place
     }

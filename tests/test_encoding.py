@@ -144,7 +144,7 @@ def test_b1_dataclass_with_a_part_that_is_not_json_is_refused():
     assert context["line"]["start"] == [1, 2]
 
 
-def test_b1_the_text_is_compact_and_unicode():
+def test_b1_encoded_text_is_compact_and_unicode():
     assert encode("k", {"ä": (1, None, True), "b": 1.5}) == '{"ä":[1,null,true],"b":1.5}'
 
 

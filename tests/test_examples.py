@@ -1,4 +1,4 @@
-"""Every example runs unchanged, on SQLite and on PostgreSQL."""
+"""Every example runs on the databases that it supports. Only its database URL is replaced."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def printed_by(example: Path) -> list[str]:
     return found
 
 
-def test_every_example_is_covered_by_a_tutorial() -> None:
+def test_every_example_is_shown_on_a_page() -> None:
     text = "".join(page.read_text() for page in DOCS.rglob("*.md"))
     for example in EXAMPLES:
         assert f'title="examples/{example.name}"' in text, example.name
 
 
-def test_every_tutorial_has_its_example() -> None:
+def test_every_tutorial_shows_an_example() -> None:
     for path in (DOCS / "tutorials").glob("[0-9]*.md"):
         titles = [block.title or "" for block in read(path).blocks]
         assert any(title.startswith("examples/") for title in titles), path.name

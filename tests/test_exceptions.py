@@ -89,7 +89,7 @@ def test_every_code_has_a_class_and_every_leaf_class_a_code():
         assert issubclass(kind, cloaca.CloacaException), code
 
 
-def test_wait_timeout_is_not_the_execution_timeout():
+def test_wait_timeout_error_differs_from_the_execution_timeout_error():
     kind = CLASS_BY_CODE["wait_timeout"]
     assert issubclass(kind, TimeoutError)
     assert not issubclass(kind, cloaca.WorkflowTimeoutError)

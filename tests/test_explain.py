@@ -88,7 +88,7 @@ def test_explains_a_retry_timer_and_its_due_time(runner):
     (sentence,) = until(handle.explain, "waits for its retry")
     assert "attempt 2 of 3 is due at" in sentence
     assert re.search(r"\(in 5\d s\)|\(in 1 min 0 s\)", sentence)
-    assert sentence.endswith("after it failed with ValueError: not yet.")
+    assert sentence.endswith("; the last attempt failed with ValueError: not yet.")
 
 
 def test_explains_a_snooze(runner):
@@ -212,7 +212,7 @@ def test_explains_a_runner_of_another_process_and_its_death(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     reads = cloaca._core.Inspector(database).reads
-    # The start of an attempt is stored shortly after the attempt started.
+    # The start of an attempt is stored only shortly after the attempt started, so the test polls.
     until(lambda: [reads.status(id)], "Running")
     (alive,) = reads.explain(id)
     assert "is held by runner" in alive

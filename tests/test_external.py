@@ -78,7 +78,7 @@ def test_task_of_another_programs_workflow_runs_in_this_program(database, script
         handle.cancel()
 
 
-def test_program_that_also_defines_the_workflow_runs_its_task(database, script):
+def test_program_that_also_defines_the_workflow_runs_the_external_task(database, script):
     worker = script(
         """
         import sys

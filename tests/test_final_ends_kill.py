@@ -23,8 +23,8 @@ ERRORS = {"failure": "ValueError", "cancelled": "Cancelled", "timeout": "Workflo
 
 #: In the first process, four executions end, and then the process dies. This process runs no final
 #: task, because the task `block` occupies its only worker thread. (The ordinary tasks are
-#: coroutines and need no thread.) The second process dies inside a final task. The third process
-#: completes the final tasks.
+#: coroutines and need no thread.) The second process dies inside call number `dies_at` of a final
+#: task or compensation. The third process completes the final tasks.
 LIVES = PREAMBLE + textwrap.dedent(
     """
     import asyncio, logging, signal, threading

@@ -1,4 +1,4 @@
-"""Nodes, and workflows of one function, can have final tasks and compensations (semantics Q)."""
+"""Compensations of nodes, and final tasks of workflows of one function (semantics Q)."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ def test_q2_value_named_error_cannot_be_read_by_a_final_task(input, define, what
 
 
 @pytest.mark.parametrize("annotation", [str, dict[str, int], "str | None"])
-def test_q2_parameter_error_must_admit_the_error(annotation):
+def test_q2_annotation_of_the_error_parameter_must_accept_an_error(annotation):
     def report(error) -> None: ...
 
     report.__annotations__["error"] = annotation

@@ -102,7 +102,7 @@ def test_a4_fingerprint_ignores_the_private_module_of_a_defaults_class():
     )
 
 
-def test_a4_functions_with_the_same_line_or_name_differ():
+def test_a4_fingerprints_of_functions_with_one_line_or_name_differ():
     two = "f, g = lambda c: 1, lambda c: 2"
     assert fingerprint(function(two)) != fingerprint(function(two, "g"))
     code = """

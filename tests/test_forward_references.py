@@ -187,7 +187,7 @@ def version(python: str) -> tuple[int, int]:
         pytest.param(FIELD_ONLY_CHECKED, (3, 14), id="field for type checkers"),
     ],
 )
-def test_j4_annotation_can_name_a_class_defined_later(
+def test_j4_annotations_are_resolved_or_refused_on_every_python(
     program: str, since: tuple[int, int], python: str, tmp_path: Path
 ) -> None:
     if version(python) < since:

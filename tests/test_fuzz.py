@@ -104,7 +104,7 @@ def test_b1_json_is_parsed_as_in_python_or_refused(text):
 @pytest.mark.parametrize(
     ("text", "refusal"), known_inputs("contexts"), ids=range(len(known_inputs("contexts")))
 )
-def test_b1_a_stored_context_is_parsed_or_refused(text, refusal):
+def test_b1_known_context_text_is_parsed_or_refused(text, refusal):
     if refusal is None:
         assert isinstance(cloaca.Context.from_json(text).to_dict(), dict)
     else:

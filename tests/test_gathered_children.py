@@ -1,4 +1,4 @@
-"""Children that a coroutine starts at the same time with `asyncio.gather` (semantics T5)."""
+"""Children that a coroutine starts at the same time with `asyncio.gather` (semantics T10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def define_named(name: str, body) -> None:
         cloaca.task(id="value")(body)
 
 
-def test_t5_gathered_children_run_at_the_same_time(runner):
+def test_t10_gathered_children_run_at_the_same_time(runner):
     meet = threading.Barrier(2)
 
     def left(n: int) -> str:
@@ -47,7 +47,7 @@ def test_t5_gathered_children_run_at_the_same_time(runner):
     assert sorted(child.workflow_name for child in children) == ["left", "right"]
 
 
-def test_t5_gathered_call_can_begin_while_another_loads_the_log(runner):
+def test_t10_gathered_call_can_begin_while_another_loads_the_log(runner):
     meet = threading.Barrier(2)
     define_named("early", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
     define_named("late", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
@@ -65,7 +65,7 @@ def test_t5_gathered_call_can_begin_while_another_loads_the_log(runner):
 
 
 @pytest.mark.parametrize("is_step", [False, True])
-def test_t5_failure_fails_the_task_despite_a_gathered_wait(runner, is_step):
+def test_t10_failure_fails_the_task_despite_a_gathered_wait(runner, is_step):
     define_named("slow", lambda context, handle: handle.sleep("long", "1h"))
 
     def fail() -> None:
@@ -85,7 +85,7 @@ def test_t5_failure_fails_the_task_despite_a_gathered_wait(runner, is_step):
     assert not runner.children(result.execution_id)
 
 
-def test_t5_gathered_calls_can_run_many_children_and_steps(runner):
+def test_t10_gathered_calls_can_run_many_children_and_steps(runner):
     define_named("square", lambda context: context.set("value", context["n"] ** 2))
     calls = []
 
@@ -105,7 +105,7 @@ def test_t5_gathered_calls_can_run_many_children_and_steps(runner):
     assert len(runner.children(result.execution_id)) == 6
 
 
-def test_t5_failed_gathered_child_is_retried_in_place(runner):
+def test_t10_failed_gathered_child_is_retried_in_place(runner):
     broken = [True]
 
     def fragile(context):
@@ -131,7 +131,7 @@ def test_t5_failed_gathered_child_is_retried_in_place(runner):
     assert len(runner.children(result.execution_id)) == 2
 
 
-def test_t5_cancel_reaches_all_gathered_children(runner):
+def test_t10_cancel_reaches_all_gathered_children(runner):
     started = threading.Barrier(3)
 
     def hang(context, handle):
@@ -155,7 +155,7 @@ def test_t5_cancel_reaches_all_gathered_children(runner):
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_t5_gathered_children_survive_a_crash_at_any_point(groups):
+def test_t10_gathered_children_survive_a_crash_at_any_point(groups):
     def value(context):
         context["value"] = context["n"]
 

@@ -32,7 +32,7 @@ def messages(runner, id: str) -> list[tuple[str, str]]:
 def wait_for(condition, seconds=20.0):
     until = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < until, f"the condition was not true within {seconds} s"
+        assert time.monotonic() < until, f"the condition did not become true within {seconds} s"
         time.sleep(0.01)
     return found
 

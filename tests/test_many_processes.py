@@ -1,4 +1,7 @@
-"""With several processes on one database, no task runs twice, and no process starves or fails."""
+"""With several processes on one database, no task runs twice, and no process starves or fails.
+
+The test with `w9` in its name runs workload W9 of the benchmarks.
+"""
 
 from __future__ import annotations
 

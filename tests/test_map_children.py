@@ -394,7 +394,7 @@ def test_k_map_can_run_over_the_outputs_of_children(runner):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parallel": 2}, "parallel needs over="),
+        ({"parallel": 2}, "parallel is given without over="),
         ({"over": "pages", "parallel": 0}, "parallel must be a whole number"),
         ({"over": "pages", "tolerate": 2.0}, "tolerate must be"),
         ({"over": {}}, "over must map"),

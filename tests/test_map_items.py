@@ -185,7 +185,7 @@ def test_k2_map_of_many_items_does_not_delay_another_task(database):
         assert handle.result(timeout=120).of(work) == list(range(count))
 
 
-def test_k11_newer_code_runs_the_items_after_a_deploy(database):
+def test_k11_newer_code_runs_the_remaining_items_after_a_deploy(database):
     gate = threading.Event()
     begun: list[int] = []
 

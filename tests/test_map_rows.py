@@ -1,4 +1,4 @@
-"""The rows, the order, the retries and the timeouts of a running map (semantics K)."""
+"""The stored rows, the order, the retries and the timeouts of a running map (semantics K)."""
 
 from __future__ import annotations
 

@@ -877,7 +877,7 @@ def test_mapped_function_that_takes_the_context_is_refused():
         ({"over": "rows", "parallel": 2**40}, "parallel must be .* from 1 to 4294967295, not 1099"),
         ({"over": "rows", "batch": 2**32}, "batch must be .* from 1 to 4294967295, not 4294967296"),
         ({"over": "rows", "tolerate": 2**40}, "tolerate must be .* from 0 to 4294967295, not 1099"),
-        ({"parallel": 3}, "parallel needs over="),
+        ({"parallel": 3}, "parallel is given without over="),
         ({"over": {}}, "over must map parameters to lists"),
     ],
 )

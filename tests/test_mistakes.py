@@ -28,7 +28,7 @@ MISTAKES = sorted(
 
 #: The numbers of mistakes that are tested in other files, with the names of the files or tests.
 ELSEWHERE = {
-    12: ["test_connecting.py::", "test_bad_input.py::test_a_url_that_cannot_be_read_is_refused"],
+    12: ["test_connecting.py::", "test_bad_input.py::test_an_invalid_database_url_is_refused"],
     51: ["test_poison.py::"],
     55: ["test_interruption.py::", "test_cli_running.py::test_ctrl_c"],
 }

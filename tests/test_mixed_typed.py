@@ -1,4 +1,4 @@
-"""Workflows in two languages: typed values (semantics J4), maps (K11) and children (M1, M3)."""
+"""Workflows in two languages: typed values (semantics J4), maps (K11) and children (M1, M3, M4)."""
 
 from __future__ import annotations
 
@@ -218,13 +218,13 @@ def test_m1_python_runs_a_rust_child_that_runs_a_python_child(database, worker):
         (ship,) = runner.children(handle.id)
         (printed,) = runner.children(ship.execution_id)
         assert [ship.workflow_name, printed.workflow_name] == ["ship", "label"]
-        tree = runner.get_handle(printed.execution_id).result(timeout=PATIENCE)
-        assert tree.tasks["label"].attempts == 2
+        printed_result = runner.get_handle(printed.execution_id).result(timeout=PATIENCE)
+        assert printed_result.tasks["label"].attempts == 2
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("end", ["fails", "is cancelled"])
-def test_m3_m4_failures_and_cancels_cross_both_languages(database, worker, end):
+def test_m3_m4_failure_and_cancel_pass_between_the_languages(database, worker, end):
     reached = threading.Event()
 
     def label(handle: cloaca.TaskHandle) -> str:

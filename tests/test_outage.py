@@ -94,5 +94,5 @@ def test_e6_acknowledged_work_survives_restarts_of_the_server(private_server, sc
         gone = [line for line in mine if "does not take writes" in line]
         back = [line for line in mine if "takes writes again" in line]
         assert len(mine) == len(gone) + len(back), mine
-        assert 1 <= len(gone) <= outages, "at most one line for each outage"
+        assert 1 <= len(gone) <= outages, f"{len(gone)} lines for {outages} outages: {gone}"
         assert len(back) == len(gone)

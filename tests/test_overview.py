@@ -31,7 +31,7 @@ def filled(runner: cloaca.DefaultRunner) -> cloaca.DefaultRunner:
     return runner
 
 
-def test_states_are_counted(filled):
+def test_executions_are_counted_by_status(filled):
     counts = filled.counts()
     assert counts["Failed"] == filled.counts()["Failed"]
     assert (counts["Failed"].value, counts["Failed"].is_exact) == (2, True)
@@ -72,7 +72,7 @@ def test_failures_are_grouped_by_cause(filled):
 
 
 def cli(database: str, *arguments: str) -> str:
-    """Runs a command and returns its output."""
+    """Runs a command, which must succeed, and returns its output."""
     command = [sys.executable, "-m", "cloaca", *arguments, "-c", database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def test_commands_print_counts_failures_and_activity(filled, database):
     assert len(cli(database, "activity", "--buckets", "3").splitlines()) == 4
 
 
-def test_rerun_repeats_an_execution(filled, database):
+def test_rerun_command_runs_a_failed_execution_again(filled, database):
     failed = filled.failures()[0].execution_ids[0]
     new = cli(database, "rerun", failed, '{"day": 5}', "--note", "after the fix").strip()
     assert filled.get_handle(new).result(timeout=30).final_context == {"day": 5, "done": 5}
@@ -132,16 +132,16 @@ def test_rerun_refuses_wrong_arguments(filled):
 
 
 CHANGES: list[Callable[[Inspector, str], object]] = [
-    lambda database, id: database.control(id, "retry"),
-    lambda database, id: database.rerun(id),
-    lambda database, id: database.send("paid", "1"),
-    lambda database, id: database.decide(id, "load", True, "null"),
-    lambda database, id: database.reschedule(id, "load"),
-    lambda database, id: database.prune(0, 10),
+    lambda inspector, id: inspector.control(id, "retry"),
+    lambda inspector, id: inspector.rerun(id),
+    lambda inspector, id: inspector.send("paid", "1"),
+    lambda inspector, id: inspector.decide(id, "load", True, "null"),
+    lambda inspector, id: inspector.reschedule(id, "load"),
+    lambda inspector, id: inspector.prune(0, 10),
 ]
 
 
-def test_read_only_database_refuses_changes(filled, database):
+def test_read_only_inspector_refuses_changes(filled, database):
     inspector = Inspector(database, None, False, True)
     failed = filled.failures()[0].execution_ids[0]
     assert inspector.reads.status(failed) == "Failed"

@@ -26,9 +26,9 @@ def test_l12_sender_refuses_data_that_no_known_task_accepts(runner):
     handle = runner.submit("booking")
     with pytest.raises(
         cloaca.WorkflowInputError, match="parameter 'paid_l12' of task 'book'"
-    ) as no:
+    ) as refused:
         runner.send("paid_l12", {"amount": "much"})
-    assert no.value.path == "amount"
+    assert refused.value.path == "amount"
     assert not handle.done()
     runner.send("paid_l12", {"amount": 3})
     assert handle.result(timeout=30).of("book") == 3
@@ -70,7 +70,7 @@ def test_l12_signal_that_cancels_can_have_any_data(runner):
     assert handle.result(timeout=30).status == "Cancelled"
 
 
-def test_l12_signal_is_accepted_if_one_task_accepts_its_data(runner):
+def test_l12_waiting_task_validates_data_that_send_did_not_check(runner):
     with cloaca.WorkflowBuilder("loose"):
 
         @cloaca.task(wait_for=cloaca.signal("mixed_l12"))
@@ -84,7 +84,7 @@ def test_l12_signal_is_accepted_if_one_task_accepts_its_data(runner):
 
     strict = runner.submit("strict")
     runner.send("mixed_l12", "text", to=strict)
-    # The waiting task also validates the data.
+    # `send` does not check the data of a signal with `to=`. Task `number` checks it.
     result = strict.result(timeout=30)
     assert result.status == "Failed"
     assert result.error.type == "TaskInputError"
@@ -137,7 +137,7 @@ def test_l12_engine_validates_approval_data_from_any_client(runner):
     ):
         with pytest.raises(cloaca.WorkflowInputError, match=message):
             core.decide(handle.id, "approve", True, text)
-    with pytest.raises(cloaca.ContextError, match="its data takes 1677"):
+    with pytest.raises(cloaca.ContextError, match="the decision's data takes 1677"):
         core.decide(handle.id, "approve", True, f'"{"x" * (16 << 20)}"')
     assert not handle.done()
     assert "decided" not in [event.type for event in handle.events()]

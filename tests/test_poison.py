@@ -10,6 +10,7 @@ import pytest
 from conftest import Script
 from processes import PREAMBLE, Ledger
 
+#: Number of executions of the workflow `harmless`.
 HARMLESS = 300
 
 PROGRAM = (

@@ -20,7 +20,7 @@ def until(condition):
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end
-        time.sleep(0.02)  # Polls, because progress is written only a few times a second.
+        time.sleep(0.02)  # Progress is written a few times a second, not at once.
     return found
 
 

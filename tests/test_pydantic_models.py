@@ -57,7 +57,7 @@ class Price(pydantic.BaseModel):
     renamed: decimal.Decimal | None = pydantic.Field(default=None, alias="reNamed")
 
 
-def test_j4_decimals_of_pydantic_keep_all_digits_of_numbers():
+def test_j4_decimals_in_pydantic_models_keep_all_digits():
     text = (
         f'{{"price":{DIGITS},"factor":{DIGITS},"prices":[null,{DIGITS},1.50],"reNamed":{DIGITS},'
         f'"by_name":{{"a":{{"price":1e400}}}},"pair":[{DIGITS},{DIGITS}]}}'
@@ -136,7 +136,7 @@ Anything = Annotated[object, pydantic.Field()]
         ),
     ],
 )
-def test_j4_numbers_become_texts_only_where_decimals_are_expected(annotation, text, value):
+def test_j4_pydantic_gets_numbers_as_strings_only_for_decimals(annotation, text, value):
     found = Decoder(annotation).decode(text.replace("%s", DIGITS))
     assert (found, type(found)) == (value, type(value))
 

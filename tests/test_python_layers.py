@@ -20,7 +20,7 @@ import pytest
 SOURCES = Path(__file__).resolve().parent.parent / "python" / "cloaca"
 
 # The order of the packages and of the modules at the root. Each can import only the entries below
-# it.
+# it; a package can also import its own modules.
 ORDER = (
     "__main__",
     "__init__",
@@ -55,12 +55,12 @@ def package() -> Modules:
 
 
 def imported(source: str) -> Iterator[str]:
-    """Returns the names in `cloaca` that a source imports. `__init__` means the package itself."""
+    """Yields the names in `cloaca` that a source imports; `__init__` stands for `cloaca` itself."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "write imports with their full path"
+            assert node.level == 0, f"line {node.lineno} has a relative import; write the full path"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
@@ -160,7 +160,7 @@ def test_each_form_of_import_counts_in_a_cycle(source: str) -> None:
     "source",
     ["from cloaca._runner.a import A", "from cloaca import task", "import cloaca"],
 )
-def test_an_import_that_points_up_is_found(source: str) -> None:
+def test_an_upward_import_is_found(source: str) -> None:
     modules = {"__init__": "", "_runner.a": "class A: ...", "_tasks.a": source}
     (found,) = upward_imports(between_modules(modules))
     assert found.startswith("_tasks.a may not import ")

@@ -19,19 +19,19 @@ import cloaca
 from cloaca.testing import VirtualRunner
 
 ROOT = Path(__file__).parent.parent
-#: In seconds.
+#: A week, in seconds.
 WEEK = 7 * 86_400
 
 #: The tests in other files, keyed by the number of the trial.
 TRIALS = {
     1: "test_start.py::test_recovered_task_runs_after_the_constructor_has_returned",
     2: "test_deadlock.py::test_last_free_worker_cannot_wait_for_a_child",
-    4: "test_arguments.py::test_c2_rule_reads_a_path_and_names_a_missing_key",
-    6: "test_arguments.py::test_a2_error_for_an_unknown_task_option_suggests_the_nearest",
+    4: "test_arguments.py::test_c2_context_rule_reads_a_dotted_path_and_names_missing_keys",
+    6: "test_arguments.py::test_a2_error_for_an_unknown_task_option_suggests_a_known_one",
     7: "test_keys.py::test_executions_are_found_and_listed_by_key",
     8: "test_deadlock.py::test_d6_cancel_returns_whether_the_execution_was_open",
     9: "test_live_logs.py::test_lines_of_a_running_attempt_can_be_read",
-    13: "test_arguments.py::test_task_of_the_same_block_can_be_added_by_id",
+    13: "test_arguments.py::test_task_of_the_same_block_can_be_added_again_by_id",
     14: "test_callbacks.py::test_execute_returns_after_the_callbacks",
     15: "test_arguments.py::test_a4_version_covers_plain_values_that_a_function_closes_over",
     17: "test_deadlock.py::test_blocking_calls_in_a_coroutine_are_refused",
@@ -40,12 +40,13 @@ TRIALS = {
 }
 
 #: The tests of attacks, keyed by the subject of the attack. An entry with a path is a test in Rust.
+#: A name can be shortened to its beginning; an entry without a name stands for the whole file.
 ATTACKS = {
     "catch-up after a long downtime": [
         "crates/cloacina/tests/engine_schedules.rs::f4_long_catch_up_proceeds_in_bounded_steps",
     ],
     "wall clock that is set forward or back": [
-        "test_clock.py::test_e2_clock_jump_does_not_expire_leases_or_tasks",
+        "test_clock.py::test_e2_clock_jump_ends_no_lease_and_no_task_early",
         "crates/cloacina/tests/runner/isolation.rs::two_runners_keep_their_leases_while_the_clock",
     ],
     "cron expressions that never fire": [
@@ -101,7 +102,7 @@ ATTACKS = {
         "crates/cloacina/tests/store_conformance/round_trip.rs::an_outline_has_no_input",
     ],
     "coroutines that end the event loop": [
-        "test_survival.py::test_coroutine_that_breaks_the_event_loop_ends_no_other_task",
+        "test_survival.py::test_coroutine_that_breaks_the_event_loop_fails_no_other_task",
     ],
     "passwords in errors": [
         "crates/cloacina/tests/postgres_url.rs::errors_do_not_show_possible_passwords",

@@ -154,7 +154,7 @@ async def async_both() -> Both:
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("factory", [async_session, async_both])
-def test_j10_async_context_manager_of_an_async_factory_is_preferred(factory, is_async):
+def test_j10_async_with_is_preferred_if_the_factory_is_async(factory, is_async):
     def use(it=cloaca.resource(factory)) -> bool:
         return it is not None
 
@@ -169,7 +169,7 @@ def test_j10_async_context_manager_of_an_async_factory_is_preferred(factory, is_
 
 
 @pytest.mark.parametrize("factory", [Session, Both])
-def test_j10_async_context_manager_is_preferred_in_an_async_task(factory):
+def test_j10_async_with_is_preferred_if_the_task_is_async(factory):
     async def use(it=cloaca.resource(factory)) -> bool:
         return it is not None
 
@@ -181,7 +181,7 @@ def test_j10_async_context_manager_is_preferred_in_an_async_task(factory):
     assert run_task(use)["use"] is True
 
 
-def test_j10_plain_context_manager_is_used_in_a_plain_task():
+def test_j10_plain_with_is_used_if_task_and_factory_are_plain():
     def use(it=cloaca.resource(Both)) -> bool:
         return it is not None
 
@@ -377,7 +377,7 @@ def test_resource_refuses_anything_but_a_function():
         cloaca.resource(3)
 
 
-def test_j10_cancelled_waiter_does_not_cancel_the_shared_resource():
+def test_j10_task_that_times_out_does_not_cancel_the_shared_factory():
     released = threading.Event()
 
     def connect():

@@ -1,4 +1,4 @@
-"""Retry policies as values (semantics D1)."""
+"""`cloaca.RetryPolicy`: its defaults, delays, decisions and checks (semantics D1, D2)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ FIXED = cloaca.BackoffStrategy.fixed()
         (cloaca.BackoffStrategy.exponential(10**10, 0), 4000, 0),
     ],
 )
-def test_d1_delays_follow_the_strategy_up_to_the_cap(strategy, attempt, seconds):
+def test_d1_delays_follow_the_strategy_up_to_the_maximum(strategy, attempt, seconds):
     assert build(strategy).calculate_delay(attempt) == seconds
 
 
-def test_d1_jitter_is_25_percent_and_the_cap_applies_after_it():
+def test_d1_jitter_is_a_quarter_and_the_maximum_applies_after_it():
     policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=10, max_delay=11)
     delays = {policy.calculate_delay(1) for _ in range(500)}
     assert 7.5 <= min(delays) < 8.5
@@ -55,7 +55,7 @@ def test_d1_jitter_is_25_percent_and_the_cap_applies_after_it():
 
 
 @pytest.mark.parametrize(
-    ("condition", "error", "again"),
+    ("condition", "error", "is_retried"),
     [
         (cloaca.RetryCondition.all_errors(), ValueError("x"), True),
         (cloaca.RetryCondition.never(), ValueError("x"), False),
@@ -69,9 +69,9 @@ def test_d1_jitter_is_25_percent_and_the_cap_applies_after_it():
         (cloaca.RetryCondition.error_pattern(["other"]), ValueError("x"), False),
     ],
 )
-def test_d1_condition_decides_whether_to_retry(condition, error, again):
+def test_d1_condition_decides_whether_to_retry(condition, error, is_retried):
     policy = cloaca.RetryPolicy.builder().retry_condition(condition).build()
-    assert policy.should_retry(1, error) is again
+    assert policy.should_retry(1, error) is is_retried
     assert policy.should_retry(3, error) is False
 
 
@@ -127,7 +127,7 @@ def test_d1_max_attempts_of_zero_or_one_means_one_attempt(attempts):
         {"with_jitter": "no"},
     ],
 )
-def test_d1_invalid_values_are_refused(values):
+def test_d1_invalid_arguments_of_the_constructor_are_refused(values):
     with pytest.raises(cloaca.TaskValidationError) as caught:
         cloaca.RetryPolicy(**values)
     assert isinstance(caught.value, ValueError)
@@ -149,7 +149,7 @@ def test_d1_invalid_values_are_refused(values):
         lambda: cloaca.RetryPolicy().should_retry(1, 3),
     ],
 )
-def test_d1_invalid_parts_are_refused(make):
+def test_d1_invalid_arguments_of_methods_are_refused(make):
     with pytest.raises(cloaca.TaskValidationError):
         make()
 
@@ -207,7 +207,7 @@ def test_first_delay_above_the_maximum_delay_causes_a_warning(options, caplog):
     def load(context): ...
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "more than 60 s, so the first delay of 120 s is cut" in caplog.text
+    assert "is 60 s, so it replaces the first delay of 120 s" in caplog.text
 
 
 def test_first_delay_within_the_maximum_delay_causes_no_warning(caplog):

@@ -1,4 +1,4 @@
-"""Trigger rules as values (semantics C2)."""
+"""The functions that make trigger rules, and the definitions of these rules (A2, C2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def named(context):
     pass
 
 
-def compared(key, operator, value):
+def comparison(key, operator, value):
     data = cloaca.context_value(key, operator, value)._to_definition()
     assert isinstance(data, dict)
     return data["context_value"]
@@ -84,7 +84,7 @@ PARTS = (
 )
 def test_c2_operators_accept_the_documented_spellings(spellings, operator):
     for spelling in spellings:
-        assert compared("k", spelling, "v")["operator"] == operator, spelling
+        assert comparison("k", spelling, "v")["operator"] == operator, spelling
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a2_a_bad_rule_is_refused_on_construction(make, error, text):
 
 
 def test_c2_values_are_encoded_as_in_contexts():
-    assert compared("k", "==", (1, 2))["value"] == [1, 2]
-    assert compared("k", "==", 2**80)["value"] == 2**80
+    assert comparison("k", "==", (1, 2))["value"] == [1, 2]
+    assert comparison("k", "==", 2**80)["value"] == 2**80
 
 
 @pytest.mark.parametrize("depth", [33, 45, 900])
-def test_a2_rule_that_is_nested_too_deeply_names_its_task(depth):
+def test_a2_error_for_a_too_deeply_nested_rule_names_the_task(depth):
     rule = cloaca.always()
     for _ in range(depth):
         rule = cloaca.all_of(rule)

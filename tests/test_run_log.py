@@ -30,7 +30,7 @@ ETL = """
 """
 
 
-def runs(caplog) -> list[logging.LogRecord]:
+def run_records(caplog) -> list[logging.LogRecord]:
     """Returns the captured records of executions and attempts."""
     return [record for record in caplog.records if record.__dict__.get("target") == "cloacina::run"]
 
@@ -94,7 +94,7 @@ def test_e9_handlers_of_the_program_replace_the_default_handler(script, database
 def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, caplog):
     with caplog.at_level(logging.DEBUG, "cloaca"), cloaca.DefaultRunner(database) as runner:
         id = runner.execute("etl").execution_id
-    told = [(record.levelname, record.getMessage()) for record in runs(caplog)]
+    told = [(record.levelname, record.getMessage()) for record in run_records(caplog)]
     suffix = f" [execution {id}]"
     assert all(message.endswith(suffix) for _, message in told)
     lines = [
@@ -131,7 +131,7 @@ def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, capl
 def test_e9_records_have_fields_for_execution_task_and_attempt(etl, database, caplog):
     with cloaca.DefaultRunner(database) as runner:
         id = runner.execute("etl").execution_id
-    retried, failed = runs(caplog)
+    retried, failed = run_records(caplog)
     assert (retried.execution_id, retried.workflow) == (id, "etl")
     assert (retried.task_id, retried.attempt, retried.exc_text) == ("load", 1, None)
     assert (failed.execution_id, failed.task_id, failed.attempt) == (id, "check", 1)
@@ -143,13 +143,13 @@ def test_e9_log_level_can_be_lowered_while_the_runner_runs(database, caplog):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as runner:
         runner.execute("w")
-        assert not runs(caplog)
+        assert not run_records(caplog)
         with caplog.at_level(logging.INFO, "cloaca"):
             runner.execute("w")
             until = time.monotonic() + 20
-            while len(runs(caplog)) < 2 and time.monotonic() < until:
+            while len(run_records(caplog)) < 2 and time.monotonic() < until:
                 time.sleep(0.01)
-    assert [record.levelname for record in runs(caplog)] == ["INFO", "INFO"]
+    assert [record.levelname for record in run_records(caplog)] == ["INFO", "INFO"]
 
 
 def test_e9_timeout_of_an_execution_is_logged_as_an_error(database, caplog):
@@ -163,7 +163,7 @@ def test_e9_timeout_of_an_execution_is_logged_as_an_error(database, caplog):
 
     with cloaca.DefaultRunner(database) as runner:
         runner.execute("w", timeout=0.05)
-    (record,) = runs(caplog)
+    (record,) = run_records(caplog)
     assert record.levelname == "ERROR"
     assert record.getMessage().startswith("workflow 'w' failed: WorkflowTimeoutError: ")
 
@@ -193,8 +193,8 @@ def test_e9_failures_beyond_the_log_limit_are_counted(caplog):
             cloaca.task(id=f"t{number}", retry_attempts=1)(lambda context: 1 / 0)
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.execute("many")
-    failed = [record for record in runs(caplog) if record.exc_text]
-    counts = [record.getMessage() for record in runs(caplog) if not record.exc_text]
+    failed = [record for record in run_records(caplog) if record.exc_text]
+    counts = [record.getMessage() for record in run_records(caplog) if not record.exc_text]
     left = sum(int(re.search(r"… and ([\d,]+) more", text)[1].replace(",", "")) for text in counts)
     assert counts
     assert len(failed) + left == 2000

@@ -341,7 +341,7 @@ def test_cron_schedule_object_is_checked_and_can_be_added(runner):
         ),
     ],
 )
-def test_bad_input_is_refused_with_the_value_and_the_rule(call, message):
+def test_bad_argument_raises_an_error_and_registers_nothing(call, message):
     with cloaca.DefaultRunner(":memory:") as runner:
         with pytest.raises(ValueError, match=f"^{message}"):
             call(runner)

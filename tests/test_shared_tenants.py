@@ -22,7 +22,7 @@ from tenant_server import TenantServer, psql
 TENANTS = 100
 #: The number of executions of each tenant. A full test uses 1000.
 EXECUTIONS = int(os.environ.get("CLOACA_TEST_TENANT_EXECUTIONS", "20"))
-#: Maximum number of database connections of the process with all tenants.
+#: Maximum number of database connections of the process, for all tenants together.
 CONNECTIONS = 10
 
 
@@ -148,7 +148,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
         for _ in range(5):
             result = quiet.execute("work", {"tenant": "quiet"})
             assert result.status == "Completed"
-        # The quiet tenant finished while most executions of the loud tenant still waited.
+        # The quiet tenant finished while more than 500 executions of the loud tenant still waited.
         assert done.count("loud") < 2500
         loud.shutdown(timeout=0)
         assert quiet.execute("work", {"tenant": "quiet"}).status == "Completed"

@@ -50,7 +50,8 @@ def assert_only_names_open_executions(err):
     assert "with the next runner" in line
 
 
-def attempts(database):
+def stored_state(database):
+    """Returns the execution's status, and the attempts and the status of its task `long`."""
     with cloaca.DefaultRunner(database) as runner:
         (only,) = runner.list_executions().items
         return str(only.status), only.tasks["long"].attempts, str(only.tasks["long"].status)
@@ -65,7 +66,7 @@ def test_d8_runner_finishes_running_tasks_after_one_signal(database, script):
     assert err.startswith("interrupted: waiting up to 30 s for 1 running task ")
     assert len(err.splitlines()) == 1
     assert process.returncode == 0
-    assert attempts(database) == ("Completed", 1, "Completed")
+    assert stored_state(database) == ("Completed", 1, "Completed")
 
 
 def test_d8_second_signal_ends_the_process_at_once_and_loses_nothing(database, script):
@@ -76,7 +77,7 @@ def test_d8_second_signal_ends_the_process_at_once_and_loses_nothing(database, s
     assert out == ""
     assert_only_names_open_executions(err)
     assert process.returncode == 128 + signal.SIGTERM
-    status, count, task = attempts(database)
+    status, count, task = stored_state(database)
     assert status in {"Running", "Pending"}
     assert count == 0  # An interrupted attempt does not count.
     assert task in {"Ready", "Pending"}

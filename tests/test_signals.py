@@ -1,4 +1,4 @@
-"""Addresses, ids and times of signals (semantics L1, L2 and L4)."""
+"""Targets, keys, ids and times of signals (semantics L1, L2 and L4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import cloaca
 from conftest import Script
 
 HERE = Path(__file__).resolve().parent
-#: In seconds.
+#: An hour, in seconds.
 HOUR = 3600.0
 
 

@@ -36,13 +36,14 @@ def url(file: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def acknowledge(runner: cloaca.DefaultRunner, count: int) -> int:
+def run_executions(runner: cloaca.DefaultRunner, count: int) -> int:
+    """Runs executions of `w` to their ends, and returns `count`, their number."""
     for handle in runner.submit_many([("w", {})] * count):
         handle.result(timeout=30)
     return count
 
 
-def count_of_a_runner(file: Path) -> int:
+def count_by_a_runner(file: Path) -> int:
     """Returns the number of executions that a runner in another process finds in the file."""
     found = subprocess.run(
         [sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True
@@ -50,7 +51,7 @@ def count_of_a_runner(file: Path) -> int:
     return int(found.stdout)
 
 
-def count_of_sqlite3(file: Path) -> int:
+def count_by_sqlite3(file: Path) -> int:
     """Checks the file with `sqlite3` in another process, and returns the number of executions."""
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
@@ -63,7 +64,7 @@ def count_of_sqlite3(file: Path) -> int:
     return int(found.stdout)
 
 
-def close_all(file: Path) -> None:
+def open_and_close(file: Path) -> None:
     for name in (file, f"{file}-wal", f"{file}-shm"):
         Path(name).open("rb").close()
 
@@ -74,33 +75,33 @@ def use_sqlite3(file: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("touch", [close_all, use_sqlite3])
+@pytest.mark.parametrize("touch", [open_and_close, use_sqlite3])
 def test_program_can_open_and_close_the_engines_file(file, touch):
     runner = cloaca.DefaultRunner(url(file))
-    acknowledged = acknowledge(runner, 20)
-    for count_of in (count_of_sqlite3, count_of_a_runner, count_of_sqlite3):
+    acknowledged = run_executions(runner, 20)
+    for count in (count_by_sqlite3, count_by_a_runner, count_by_sqlite3):
         touch(file)
-        acknowledged += acknowledge(runner, 20)
-        assert count_of(file) == acknowledged
+        acknowledged += run_executions(runner, 20)
+        assert count(file) == acknowledged
     touch(file)
-    acknowledged += acknowledge(runner, 20)
+    acknowledged += run_executions(runner, 20)
     runner.shutdown()
-    assert count_of_sqlite3(file) == acknowledged
+    assert count_by_sqlite3(file) == acknowledged
 
 
 def test_sqlite3_transaction_in_this_process_blocks_the_engine(file):
     config = cloaca.DefaultRunnerConfig(db_timeout=1)
     with cloaca.DefaultRunner(url(file) + "?busy_timeout=200", config) as runner:
-        acknowledge(runner, 1)
+        run_executions(runner, 1)
         connection = sqlite3.connect(file, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE other (x)")
         with pytest.raises(cloaca.CloacaException, match="busy_timeout"):
-            acknowledge(runner, 1)
+            run_executions(runner, 1)
         connection.execute("COMMIT")
         connection.close()
-        acknowledge(runner, 1)
-    assert count_of_sqlite3(file) == 2
+        run_executions(runner, 1)
+    assert count_by_sqlite3(file) == 2
 
 
 FORK = """
@@ -139,7 +140,7 @@ runner.shutdown()
         url(file),
     )
     assert process.communicate(timeout=60) == ("", "")
-    assert count_of_sqlite3(file) == 21
+    assert count_by_sqlite3(file) == 21
 
 
 def test_child_forked_after_shutdown_can_use_the_same_file(file, script):
@@ -163,11 +164,11 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
         url(file),
     )
     assert process.stdout.readline() == "acknowledged\n"
-    assert count_of_sqlite3(file) == 21
-    assert count_of_a_runner(file) == 21
+    assert count_by_sqlite3(file) == 21
+    assert count_by_a_runner(file) == 21
     (file.parent / "go").touch()
     assert process.communicate(timeout=60) == ("", "")
-    assert count_of_sqlite3(file) == 41
+    assert count_by_sqlite3(file) == 41
 
 
 def test_child_keeps_no_lock_of_its_killed_parent(file, script):
@@ -189,9 +190,9 @@ signal.pause()
     try:
         process.wait(timeout=30)
         with cloaca.DefaultRunner(url(file)) as runner:
-            acknowledge(runner, 5)
+            run_executions(runner, 5)
         assert not Path(f"{file}-wal").exists()
-        assert count_of_sqlite3(file) == 6
+        assert count_by_sqlite3(file) == 6
     finally:
         os.kill(child, 9)
 
@@ -234,12 +235,12 @@ def test_lock_of_another_process_blocks_no_longer_than_db_timeout(file, script):
         assert time.monotonic() - started < 4
         process.kill()
         process.wait(timeout=30)
-        acknowledge(runner, 1)
+        run_executions(runner, 1)
 
 
 def test_runner_reports_a_deleted_file_and_stops_acknowledging(file):
     runner = cloaca.DefaultRunner(url(file))
-    acknowledge(runner, 1)
+    run_executions(runner, 1)
     file.unlink()
 
     def submit_until_it_is_noticed() -> None:

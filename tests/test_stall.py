@@ -83,14 +83,14 @@ class Records(logging.Handler):
 
 
 @pytest.fixture
-def records():
+def handler():
     handler = Records()
     logging.getLogger("cloaca").addHandler(handler)
     yield handler
     logging.getLogger("cloaca").removeHandler(handler)
 
 
-def test_stalled_task_is_named_once(database, records):
+def test_stalled_task_is_named_once(database, handler):
     release = threading.Event()
     with cloaca.WorkflowBuilder("stuck"):
 
@@ -101,16 +101,16 @@ def test_stalled_task_is_named_once(database, records):
     config = cloaca.DefaultRunnerConfig(stall_threshold=0.2)
     with cloaca.DefaultRunner(database, config) as runner:
         handle = runner.submit("stuck")
-        assert records.came.wait(30)
+        assert handler.came.wait(30)
         release.set()
         assert handle.result(timeout=30).status == "Completed"
-    (record,) = records.records
+    (record,) = handler.records
     assert record.levelno == logging.WARNING
     assert (record.workflow, record.task, record.attempt) == ("stuck", "waits", 1)
     assert record.execution_id == handle.id
 
 
-def test_task_that_sends_heartbeats_is_not_named(database, records):
+def test_task_that_sends_heartbeats_is_not_named(database, handler):
     release = threading.Event()
     with cloaca.WorkflowBuilder("pair"):
 
@@ -121,14 +121,14 @@ def test_task_that_sends_heartbeats_is_not_named(database, records):
         @cloaca.task
         def lively(context, handle):
             # Runs until the log has named the silent task.
-            while not records.came.is_set():
+            while not handler.came.is_set():
                 handle.heartbeat()
                 release.wait(0.01)
 
     config = cloaca.DefaultRunnerConfig(stall_threshold=1.5)
     with cloaca.DefaultRunner(database, config) as runner:
         handle = runner.submit("pair")
-        assert records.came.wait(30)
+        assert handler.came.wait(30)
         release.set()
         assert handle.result(timeout=30).status == "Completed"
-    assert [record.task for record in records.records] == ["silent"]
+    assert [record.task for record in handler.records] == ["silent"]

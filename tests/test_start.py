@@ -56,7 +56,7 @@ if sys.argv[2] == "with":
     with cloaca.DefaultRunner(sys.argv[1]) as runner:
         result = runner.submit("parent", key="one").result(timeout=60)
 else:
-    # The runner resumes the work of the killed process without any call.
+    # In the second process, the runner resumes the killed process's work without a submission.
     if sys.argv[3] == "first":
         runner.submit("parent", key="one")
     while not (found := runner.list_executions("parent").items)[0].ended_at:
@@ -193,7 +193,7 @@ def test_started_runner_keeps_no_variable_of_its_caller(database):
     runner.shutdown()
 
 
-def test_unstarted_runner_drops_variables_of_its_caller_at_shutdown(database):
+def test_runner_shut_down_at_once_keeps_no_variable_of_its_caller(database):
     class Large:
         """Stands for a large value of the caller."""
 

@@ -142,8 +142,8 @@ def test_coroutine_is_running_once_the_loop_has_started_it(database):
         handle.cancel()
 
 
-def test_state_of_a_short_task_never_moves_backwards(database):
-    """After an attempt has ended, readers see it as running until its result is committed."""
+def test_status_of_a_short_execution_never_moves_backwards(database):
+    """After its task has ended, the execution is `Running` until the task's result is committed."""
 
     with cloaca.WorkflowBuilder("w"):
 

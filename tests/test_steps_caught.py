@@ -12,7 +12,7 @@ import pytest
 import cloaca
 from cloaca.testing import VirtualRunner
 
-#: In seconds.
+#: An hour, in seconds.
 HOUR = 3600
 
 # Each function catches the `TaskParked` of `handle.sleep("cool down", ...)`, and returns.
@@ -109,8 +109,8 @@ def check_failure(name: str, effects: list[int], called: str | None) -> None:
     assert not {"waiting", "step_recorded"} & set(events)
 
 
-# After these functions have caught the exception, a further call is also interrupted, because the
-# call could come from another coroutine. So the tests of these functions make no further call.
+# After one of these functions has returned, a further call raises `TaskParked` again instead of an
+# error, because the call could come from another coroutine. So their tests make no further call.
 ONLY_RETURNS = [by_gather, by_group]
 
 

@@ -113,7 +113,7 @@ AGENTS = PREAMBLE + textwrap.dedent(
     """
 )
 
-# The number of agents that run at the same time, and the number of steps of each agent.
+# The number of agents that each process submits at once, and the number of steps of each agent.
 AGENTS_AT_ONCE, AGENT_STEPS = 16, 7
 
 

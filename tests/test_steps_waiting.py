@@ -16,7 +16,7 @@ import cloaca
 from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 from waiting_support import wait_until
 
-#: In seconds.
+#: An hour, in seconds.
 HOUR = 3600
 
 
@@ -636,7 +636,7 @@ CALLS = ("step", "sleep", "wait", "run", "run_many")
 
 @pytest.mark.parametrize("made", CALLS)
 @pytest.mark.parametrize("recorded", CALLS)
-def test_t5_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded, made):
+def test_t5_recorded_key_accepts_only_the_same_kind_of_call(runner, recorded, made):
     calls = {
         "step": lambda handle: handle.step("key", dict),
         "sleep": lambda handle: handle.sleep("key", "1ms"),

@@ -23,7 +23,10 @@ ONE = cloaca.DefaultRunnerConfig(
 
 @pytest.fixture(params=["function", "coroutine"])
 def define(request):
-    """Defines a workflow `bad`, whose task calls a function, and a harmless workflow `fine`."""
+    """A function that takes the body of a task, and defines the workflow `bad` with this task.
+
+    It also defines a harmless workflow `fine`. Both tasks are functions, or both are coroutines.
+    """
 
     def make(function):
         def plain(context):
@@ -208,7 +211,7 @@ KILLERS = {
 
 
 @pytest.mark.parametrize("killer", KILLERS, ids=lambda killer: killer.__name__)
-def test_coroutine_that_breaks_the_event_loop_ends_no_other_task(killer):
+def test_coroutine_that_breaks_the_event_loop_fails_no_other_task(killer):
     other = threading.Event()
     attempts = []
     with cloaca.WorkflowBuilder("bad"):

@@ -167,7 +167,7 @@ def test_options_other_than_retry_options_reach_the_definition():
         ({"id": 3}, "id must be a string"),
     ],
 )
-def test_a2_an_invalid_option_is_refused_with_its_name(options, text):
+def test_a2_an_invalid_option_is_refused_with_a_reason(options, text):
     with pytest.raises(cloaca.TaskValidationError, match=f"(?s)(x|3).*{text}|{text}") as caught:
         cloaca.task(**{"id": "x", **options})(nothing)
     assert isinstance(caught.value, ValueError)
@@ -200,7 +200,7 @@ def test_a2_callback_that_takes_its_arguments_is_accepted(callback):
     cloaca.task(id="x", on_success=callback)(nothing)
 
 
-def test_a2_invalid_option_is_refused_without_a_function():
+def test_a2_invalid_option_is_refused_before_a_function_is_given():
     with pytest.raises(ValueError, match="retry_backoff"):
         cloaca.task(retry_backoff="quadratic")
 
@@ -282,7 +282,7 @@ async def async_generator(context):
         (3, "must be a function"),
     ],
 )
-def test_a2_a_function_that_cannot_be_called_is_refused(function, text):
+def test_a2_a_function_that_cannot_be_a_task_is_refused(function, text):
     with pytest.raises(cloaca.TaskValidationError, match=f"'x'.*{text}"):
         cloaca.task(id="x")(function)
 

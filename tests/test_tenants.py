@@ -369,7 +369,7 @@ def test_h3_error_on_sqlite_suggests_a_file_per_tenant(url):
 
 
 # Steps of `create_tenant`: the command tags of its statements, and its last check. The test below
-# makes one of them fail.
+# makes one step fail.
 STEPS = [
     "CREATE SCHEMA",
     "CREATE TABLE",
@@ -377,15 +377,15 @@ STEPS = [
     "GRANT",
     "REVOKE",
     "ALTER DEFAULT PRIVILEGES",
-    "the last one",
+    "last check",
 ]
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_h2_failed_creation_of_a_tenant_changes_nothing(step, admin, admin_url):
     wanted = config()
-    if step == "the last one":
-        # As its last step, `create_tenant` checks PUBLIC's privileges. This grant makes it fail.
+    if step == "last check":
+        # The last step of `create_tenant` checks PUBLIC's privileges. This grant makes it fail.
         psql(admin_url, "GRANT CREATE ON SCHEMA public TO PUBLIC")
     else:
         psql(

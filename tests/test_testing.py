@@ -31,7 +31,7 @@ def quick():
     assert time.monotonic() - start < 20
 
 
-def test_an_hour_of_back_off_takes_no_time(quick, cloaca_runner):
+def test_an_hour_of_back_off_takes_no_real_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("flaky"):
 
         @cloaca.task(retry_attempts=3, retry_delay_ms=3_600_000, retry_max_delay_ms=7_200_000)
@@ -60,13 +60,13 @@ def test_advance_runs_the_tasks_that_become_due(quick, cloaca_runner):
     assert (handle.status(), ran) == ("Completed", [1])
 
 
-def test_a_day_passes_in_no_time(quick, cloaca_runner):
+def test_a_day_passes_in_no_real_time(quick, cloaca_runner):
     before = cloaca_runner.now()
     cloaca_runner.advance(86_400)
     assert cloaca_runner.now() - before == pytest.approx(86_400, abs=1e-3)
 
 
-def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
+def test_a_day_of_cron_takes_no_real_time(quick, cloaca_runner):
     ran = []
     with cloaca.WorkflowBuilder("hourly"):
 
@@ -88,7 +88,7 @@ def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
     assert statuses == ["Completed"] * 24
 
 
-def test_back_off_cron_and_timeout_take_no_time_in_one_test(quick, cloaca_runner):
+def test_back_off_cron_and_timeout_take_no_real_time(quick, cloaca_runner):
     """A test as users write it. `quick` also measures the start and the shutdown of the runner."""
     with cloaca.WorkflowBuilder("flaky"):
 
@@ -131,7 +131,7 @@ def test_back_off_cron_and_timeout_take_no_time_in_one_test(quick, cloaca_runner
         crash_everywhere("bad", setup=reports.clear)
 
 
-def test_a_sleep_takes_no_time(quick, cloaca_runner):
+def test_a_sleep_takes_no_real_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("sleepy"):
 
         @cloaca.task(timeout=10_000)
@@ -148,7 +148,7 @@ def test_a_sleep_takes_no_time(quick, cloaca_runner):
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_a_timeout_takes_no_time(quick, cloaca_runner, kind):
+def test_a_timeout_takes_no_real_time(quick, cloaca_runner, kind):
     with cloaca.WorkflowBuilder("slow"):
         if kind == "function":
 
@@ -247,7 +247,7 @@ def test_run_task_runs_a_function_as_a_worker_does():
     assert run_task(lambda context: None, given) is given
 
 
-def test_run_task_raises_the_errors_of_the_function():
+def test_run_task_raises_errors_of_the_function_and_its_signature():
     def wrong(context):
         return 3
 
@@ -310,7 +310,7 @@ def test_run_task_gives_the_handle_the_id_of_the_task():
         with cloaca.group("g"):
 
             @cloaca.task
-            def ing(handle) -> list[Any]:
+            def inner(handle) -> list[Any]:
                 return [handle.task_id, handle.index]
 
         @cloaca.task(over="rows")
@@ -321,13 +321,13 @@ def test_run_task_gives_the_handle_the_id_of_the_task():
         return [handle.task_id, handle.index]
 
     assert run_task(named)["mine"] == ["mine", None]
-    assert run_task(ing)["g.ing"] == ["g.ing", None]
+    assert run_task(inner)["g.inner"] == ["g.inner", None]
     assert run_task(each, row=7)["each"] == ["each[0]", 0, 7]
     assert run_task(loose)["loose"] == ["loose", None]
 
 
 def define_total(annotation: Any, in_workflow: bool, default: Any = ...) -> Callable[..., Any]:
-    """Defines a task that returns a map's values, its failed indexes and its number of items."""
+    """Returns a task that returns a map's values, its failed indexes and its number of items."""
 
     def total(work):
         if work is None:
@@ -349,6 +349,7 @@ def define_total(annotation: Any, in_workflow: bool, default: Any = ...) -> Call
 
 
 def some_items() -> cloaca.MapResult[Any]:
+    """Returns the items of a map. The second of the three items failed."""
     with cloaca.WorkflowBuilder("some_items", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=1, retry_attempts=1)
@@ -423,7 +424,7 @@ def test_crash_everywhere_accepts_an_idempotent_workflow():
     # are the submission with the first claim, and the completion of each of the two tasks.
     assert len(report.points) >= 6
     assert {"first", "second"} <= set(report.ran_twice)
-    assert "'first' ran twice" in str(report)
+    assert "'first' ran again" in str(report)
 
 
 def test_crash_everywhere_names_the_task_that_is_not_idempotent():
@@ -450,7 +451,7 @@ def test_crash_everywhere_names_the_task_that_is_not_idempotent():
         crash_everywhere("bad", {})
 
 
-def test_crash_everywhere_takes_no_time_for_long_waits(quick):
+def test_crash_everywhere_takes_no_real_time_for_long_waits(quick):
     with cloaca.WorkflowBuilder("patient"):
 
         @cloaca.task(id="flaky", retry_attempts=2, retry_delay_ms=7_200_000, retry_jitter=True)
@@ -496,7 +497,7 @@ def test_crash_everywhere_compares_what_observe_returns():
         def send(context):
             sent.append("mail")
 
-    with pytest.raises(AssertionError, match=r"observe\(\) gives 2 instead of 1.*'send'"):
+    with pytest.raises(AssertionError, match=r"observe\(\) returns 2 instead of 1.*'send'"):
         crash_everywhere("mail", setup=sent.clear, observe=lambda: len(sent))
 
 

@@ -23,7 +23,7 @@ _exporter = InMemorySpanExporter()
 
 @pytest.fixture
 def spans(monkeypatch):
-    """A function that returns the exported spans by name. Only this fixture sets a provider."""
+    """A function that returns the exported spans by name. Other tests have no provider."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)

@@ -23,7 +23,7 @@ SKIP = cloaca.TriggerResult.skip
 
 
 def fresh() -> str:
-    """Returns a unique name, because later runners of this process may still know the trigger."""
+    """Returns a unique name, because workflows of earlier tests stay registered."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
@@ -135,7 +135,7 @@ def test_error_that_repeats_at_each_poll_is_logged_once(name, runner, caplog):
 
     with caplog.at_level(logging.ERROR, logger="cloaca"):
         until(lambda: len(failures()) == 5)
-        until(lambda: caplog.text.count(f"the function of trigger '{name}' raised") == 2)
+        until(lambda: caplog.text.count(f"trigger '{name}' failed with") == 2)
 
 
 class Silent(Exception):
@@ -212,7 +212,7 @@ def test_slow_triggers_and_workflows_do_not_delay_schedules_or_triggers(database
             rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
             late = sorted(at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows)
             assert late[len(late) // 2] < timedelta(seconds=0.5)
-            # The trigger was polled for at least 2 s, although no execution of `slow` ended.
+            # The lively trigger was polled for at least 2 s, although no execution of `slow` ended.
             assert len(polled) >= 10
         finally:
             gate.set()
@@ -357,7 +357,7 @@ def test_bad_options_are_refused(options, message):
         (lambda *, path: SKIP(), r"signature \(\*, path\)"),
     ],
 )
-def test_a2_trigger_function_with_other_parameters_is_refused(function, message):
+def test_a2_function_that_a_trigger_cannot_call_is_refused(function, message):
     with pytest.raises(cloaca.ScheduleError, match=f"trigger 'look': .*{message}"):
         cloaca.trigger(name="look", on="w")(function)
 
@@ -372,7 +372,7 @@ def test_a2_trigger_function_with_other_parameters_is_refused(function, message)
         lambda *, state: SKIP(),
     ],
 )
-def test_a2_trigger_function_without_other_parameters_is_accepted(function, name):
+def test_a2_function_that_a_trigger_can_call_is_accepted(function, name):
     assert cloaca.trigger(name=name, on="w")(function) is function
 
 
@@ -388,7 +388,7 @@ def test_trigger_name_with_a_nul_character_is_unknown(runner):
         runner.set_trigger_enabled("\0", True)
 
 
-def test_unknown_triggers_are_refused():
+def test_unknown_trigger_has_no_history_and_cannot_be_disabled():
     with cloaca.DefaultRunner(":memory:") as runner:
         assert runner.get_trigger_schedule("unheard of") is None
         with pytest.raises(cloaca.ScheduleError, match="there is no trigger 'unheard of'"):

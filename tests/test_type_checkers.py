@@ -14,7 +14,10 @@ TYPING = Path(__file__).parent / "typing"
 
 
 def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
-    """Returns the errors that pyright finds. An unneeded `ignore` comment is also an error."""
+    """Returns the errors that pyright finds. An unneeded `ignore` comment is also an error.
+
+    Skips the test if pyright cannot be run.
+    """
     settings = {
         "include": [str(file) for file in files],
         "reportUnnecessaryTypeIgnoreComment": "error",

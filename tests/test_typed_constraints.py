@@ -167,7 +167,7 @@ def typed(annotation, seen):
         ),
     ],
 )
-def test_j4_constraint_that_no_library_checks_is_refused(annotation, reason, hint):
+def test_j4_constraint_that_its_library_would_ignore_is_refused(annotation, reason, hint):
     with pytest.raises(cloaca.WorkflowValidationError, match=reason) as caught:
         cloaca.WorkflowBuilder("refused", input={"n": annotation})
     assert hint in caught.value.hint

@@ -107,7 +107,7 @@ def test_j5_wrong_input_stores_nothing_and_names_the_path(model, given, path):
             lambda: runner.submit_many([("order", given)]),
             lambda: asyncio.run(runner.submit_async("order", given)),
             lambda: asyncio.run(runner.execute_async("order", given)),
-            lambda: runner.submit(cloaca_workflow("order"), given),
+            lambda: runner.submit(registered_workflow("order"), given),
         ]
         for call in calls:
             with pytest.raises(cloaca.WorkflowInputError) as caught:
@@ -122,7 +122,7 @@ def test_j5_wrong_input_stores_nothing_and_names_the_path(model, given, path):
         assert runner.list_executions().items == []
 
 
-def cloaca_workflow(name):
+def registered_workflow(name):
     from cloaca._workflows.registry import registry
 
     return registry.workflow(name)
@@ -226,7 +226,7 @@ def test_j5_input_that_is_not_a_mapping_is_a_type_error(given):
         runner.execute("order", given)
 
 
-def test_j5_fields_of_an_input_dict_are_validated_by_their_library():
+def test_j5_each_field_of_an_input_dict_has_its_own_library():
     with cloaca.WorkflowBuilder(
         "order", input={"order": PydanticOrder, "price": decimal.Decimal, "any": object}
     ):
@@ -292,7 +292,7 @@ def test_j5_schema_is_part_of_the_definition():
     assert list(nested.build().input_schema["$defs"]) == ["StructOrder"]
 
 
-def test_j5_workflow_version_ignores_the_declared_input():
+def test_j5_version_does_not_depend_on_the_declared_input():
     assert define(StructOrder).build().version == define(PydanticOrder).build().version
 
 
@@ -322,7 +322,7 @@ def test_j5_input_of_a_schedule_is_validated_at_registration():
         assert runner.get_execution(execution.execution_id).output.startswith("a 2 ")
 
 
-def test_j5_input_from_a_trigger_is_validated_when_it_fires():
+def test_j5_input_from_a_trigger_is_validated_when_the_trigger_fires():
     define(StructOrder, output="show")
     results = [
         cloaca.TriggerResult.fire({"order_id": 1}),

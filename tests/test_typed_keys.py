@@ -126,7 +126,7 @@ def test_j4_keys_that_json_cannot_have_are_refused():
         run_task(pairs)
 
 
-def test_t4_step_stores_the_keys_of_its_annotation_as_text():
+def test_t4_step_stores_keys_as_text_and_decodes_them():
     def count() -> dict[int, str]:
         return {1: "a"}
 

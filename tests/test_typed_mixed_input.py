@@ -90,7 +90,7 @@ def test_j5_classes_with_the_same_name_keep_their_schemas():
 
 
 @pytest.mark.parametrize("annotation", [tuple[Struct, Model], AttrsWithModel, Model | Struct])
-def test_j4_annotation_that_no_library_decodes_alone_is_refused(annotation):
+def test_j4_annotation_that_needs_both_libraries_is_refused(annotation):
     with pytest.raises(cloaca.WorkflowValidationError, match="field 'x': pydantic") as caught:
         cloaca.WorkflowBuilder("mixed", input={"x": annotation})
     assert "separate" in caught.value.hint

@@ -1,7 +1,7 @@
 """A typed program, inputs that do not match their model, and values that cannot be decoded.
 
-The tests use a real database, and most of them run with each model library except attrs (semantics
-J1, J3, J4, J5 and J9).
+The tests that run workflows use a real database. The tests with a parameter `model` or `library`
+run with each kind of model except attrs (semantics J1, J3, J4, J5 and J9).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Typed tasks: results, missing values, wrong values, and the version (semantics J3 to J11)."""
+"""Typed tasks: results, missing or wrong values, the version (semantics J3, J4, J7, J9, J11)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_j3_result_is_stored_under_the_id_or_output():
     assert (result.of("data"), result.of("load"), result.of(add)) == ({"a": 1}, {"a": 1}, 2)
 
 
-def test_j3_mapping_of_a_function_without_parameters_is_its_result():
+def test_j3_mapping_that_a_parameterless_function_returns_is_the_result():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -44,7 +44,8 @@ def test_j3_mapping_of_a_function_without_parameters_is_its_result():
     assert run().final_context.to_dict() == {"load": {"a": 1}}
 
 
-def test_j3_none_is_a_result_if_the_function_is_annotated():
+def test_j3_none_is_stored_if_a_value_is_taken_or_declared():
+    """A function declares a value if it has a return annotation other than `None`."""
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -167,7 +168,8 @@ def test_j4_local_models_can_contain_other_models():
 # Missing results (J7)
 
 
-def skipped_parent(function):
+def define_optional_parent(function):
+    """Defines a task `parent`, skipped unless the context has `go`, and `function` as its child."""
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
@@ -181,7 +183,7 @@ def test_j7_default_replaces_the_result_of_a_skipped_dependency():
     def child(parent: int = 5) -> int:
         return parent
 
-    skipped_parent(child)
+    define_optional_parent(child)
     assert run().of("child") == 5
     assert run({"go": 1}).of("child") == 1
 
@@ -190,7 +192,7 @@ def test_j7_none_replaces_the_result_of_a_skipped_dependency_if_allowed():
     def child(parent: int | None) -> bool:
         return parent is None
 
-    skipped_parent(child)
+    define_optional_parent(child)
     assert run().of("child") is True
     assert run({"go": 1}).of("child") is False
 
@@ -199,7 +201,7 @@ def test_j7_skipped_dependency_without_a_default_fails_the_task():
     def child(parent: int) -> int:
         return parent
 
-    skipped_parent(child)
+    define_optional_parent(child)
     error = failure()
     assert error.type == "TaskInputError"
     assert "parameter 'parent' has no value: task 'parent' has no result" in error.message
@@ -293,7 +295,7 @@ def test_j9_value_that_does_not_decode_fails_the_task():
     )
 
 
-def test_j9_error_names_the_parameter_the_path_and_the_producer():
+def test_j9_error_has_attributes_and_can_be_pickled():
     def total(rows: list[Order]) -> int:
         return 1
 

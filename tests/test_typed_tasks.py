@@ -65,10 +65,10 @@ def test_j1_marker_takes_precedence_over_the_parameter_name():
 
     result = run()
     assert result.of(c) == 2
-    assert cloaca_dependencies("typed")["c"] == ["b"]
+    assert registered_dependencies("typed")["c"] == ["b"]
 
 
-def cloaca_dependencies(name):
+def registered_dependencies(name):
     from cloaca._workflows.registry import registry
 
     return registry.workflow(name).dependencies
@@ -88,7 +88,7 @@ def test_j1_task_takes_precedence_over_a_field_of_the_input():
     assert run({"a": 1}).of(b) == 11
 
 
-def test_j1_parameter_is_a_context_key_without_a_declared_input():
+def test_j1_parameter_reads_a_context_key_if_no_input_is_declared():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -114,7 +114,7 @@ def test_j1_default_is_used_for_an_undeclared_key():
     assert run({"n": 3, "by": 5}).of(double) == 6
 
 
-def test_j1_unknown_name_is_refused_with_the_nearest_one():
+def test_j1_unknown_name_is_refused_with_a_suggestion():
     def define():
         @cloaca.task
         def rows() -> list[int]:
@@ -130,7 +130,7 @@ def test_j1_unknown_name_is_refused_with_the_nearest_one():
     assert "did you mean 'rows'?" in str(caught.value)
 
 
-def test_j1_unknown_marked_task_is_refused():
+def test_j1_marker_of_an_unknown_task_is_refused():
     def define():
         @cloaca.task
         def rows() -> list[int]:
@@ -191,7 +191,7 @@ def test_j1_one_function_can_be_a_task_of_two_workflows():
 @pytest.mark.parametrize(
     "annotation", [cloaca.Context, "cloaca.Context", "Context", "cloaca.Context | None"]
 )
-def test_j2_annotated_context_is_the_context_under_any_name(annotation):
+def test_j2_parameter_annotated_as_context_may_have_any_name(annotation):
     with cloaca.WorkflowBuilder("typed"):
 
         def a(state):
@@ -236,7 +236,7 @@ def test_j2_unannotated_parameter_named_like_its_own_task_is_the_context():
     assert run().final_context.to_dict() == {"x": 1}
 
 
-def test_j2_context_function_also_gets_tasks_and_declared_input():
+def test_j2_context_function_also_gets_results_and_declared_fields():
     with cloaca.WorkflowBuilder("typed", input={"limit": int}):
 
         @cloaca.task
@@ -250,10 +250,10 @@ def test_j2_context_function_also_gets_tasks_and_declared_input():
     assert run({"limit": 7, "other": 8}).final_context["out"] == [[1, 2], 7, 4, "total"]
 
 
-# Definitions that are refused when the workflow is built (J6)
+# Checks when the workflow is built (J6)
 
 
-def test_j6_two_tasks_with_one_output_are_refused():
+def test_j6_two_tasks_with_the_same_output_are_refused():
     def define():
         @cloaca.task(output="x")
         def a() -> int:
@@ -297,7 +297,7 @@ def test_j6_inferred_cycle_is_refused():
         build(define)
 
 
-def test_j6_parameter_of_another_kind_of_json_is_refused():
+def test_j6_parameter_that_does_not_fit_its_result_is_refused():
     def define():
         @cloaca.task
         def rows() -> list[int]:
@@ -355,7 +355,7 @@ def test_j6_unknown_output_is_refused():
     assert "did you mean 'total'?" in str(caught.value)
 
 
-# Markers in direct calls, and other callables
+# Markers in direct calls, callables that are not functions, and `run_task`
 
 
 def test_marker_used_as_a_value_raises_an_error_with_a_hint():
@@ -374,7 +374,7 @@ def test_marker_used_as_a_value_raises_an_error_with_a_hint():
 
 
 @pytest.mark.parametrize("wrong", [3, None, lambda: None])
-def test_result_refuses_anything_but_a_task(wrong):
+def test_result_marker_refuses_anything_but_a_task_or_an_id(wrong):
     with pytest.raises(cloaca.TaskValidationError):
         cloaca.result(wrong)
 
@@ -427,7 +427,7 @@ def test_run_task_makes_and_closes_resources():
     assert [smtp.is_open for smtp in made] == [False]
 
 
-def test_j_typed_order_ends_the_same_after_any_crash():
+def test_j_crash_does_not_change_how_the_typed_order_ends():
     build_order()
     report = crash_everywhere("order", {"order_id": "o-1", "urls": ["a", "bcd"]})
     assert report.points

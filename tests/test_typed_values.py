@@ -238,7 +238,7 @@ def name_of(value: object) -> str:
 
 
 def passing(annotation):
-    """Returns a function whose parameter and return value have the given annotation."""
+    """Returns a function that appends its argument to `seen` and returns it, annotated as given."""
 
     def work(value):
         seen.append(value)
@@ -413,7 +413,7 @@ def test_j2_unknown_annotations_of_context_functions_are_ignored():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is new in Python 3.12")
-def test_j4_type_statement_is_decoded():
+def test_j4_alias_from_a_type_statement_is_decoded():
     names: dict[str, object] = {}
     exec(
         "type Numbers = list[int]\ndef work[N](value: Numbers, n: N) -> Numbers:\n    return value",
@@ -425,7 +425,7 @@ def test_j4_type_statement_is_decoded():
         run_task(function, value=["x"], n=2)
 
 
-def test_j4_libraries_are_imported_only_for_annotations(script):
+def test_j4_msgspec_and_pydantic_are_imported_only_when_needed(script):
     process = script(
         """
         import sys
@@ -490,7 +490,7 @@ class Table(pydantic.BaseModel):
         (list[Named], [{}], "`value[0].name`: Field required; `value[0].price`: Field required"),
     ],
 )
-def test_j9_error_has_the_whole_path_of_each_part(annotation, value, text):
+def test_j9_error_has_the_full_path_of_each_wrong_field(annotation, value, text):
     with pytest.raises(cloaca.TaskInputError) as caught:
         run_task(passing(annotation), value=value)
     assert caught.value.message.endswith(text)
@@ -539,7 +539,7 @@ def test_j4_return_annotation_that_cannot_be_decoded_is_refused(annotation, reas
 
 
 @pytest.mark.parametrize("annotation", [typing.NoReturn, typing.Never, typing.Any, object, T])
-def test_j4_return_annotation_without_a_type_is_plain_json(annotation):
+def test_j4_result_is_plain_json_if_its_annotation_names_no_type(annotation):
     with cloaca.WorkflowBuilder("values"):
         cloaca.task(returning(annotation))
     with VirtualRunner() as runner:

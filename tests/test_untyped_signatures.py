@@ -2,7 +2,7 @@
 
 The resolver decides which arguments a task's function gets. These tests compare the resolver with
 the rule that applied before typed tasks existed (the *former rule*), for every function that
-`@cloaca.task` decorates in the tests, examples and documentation.
+`@cloaca.task` decorates in the tests, examples, benchmarks and documentation.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The files that contain functions of typed tasks. The former rule refused these functions or
-#: called them with other arguments. A file is listed only as long as it contains such a function.
+#: Files with at least one function of a typed task for which the resolver and the former rule
+#: differ. A function that the former rule refused does not count as a difference.
 TYPED = frozenset(
     {
         "benchmarks/peers/cloaca_peer.py",
@@ -109,7 +109,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 
 def strings(text: str) -> Iterator[str]:
-    """Returns the programs that a test contains as strings."""
+    """Returns the programs that a Python file contains as strings."""
     for node in ast.walk(ast.parse(text)):
         if (
             isinstance(node, ast.Constant)
@@ -171,10 +171,12 @@ def annotations_flag() -> int:
 
 
 def arguments_before(function: Function) -> tuple[list[str], list[tuple[str, str]]] | None:
-    """Returns the arguments that the former rule passed; `None` if it refused the function.
+    """Returns the positional and the named arguments that the former rule passed to a function.
 
-    The former rule passed the handle to the parameter with the handle's name, and the context to
-    the first other parameter.
+    Returns `None` if the former rule refused the function.
+
+    The former rule passed the handle to a parameter named `handle` or `task_handle`, and the
+    context to the first other parameter that could be positional, or to a keyword-only `context`.
     """
     arguments = function.args
     plain = [*arguments.posonlyargs, *arguments.args]

@@ -1,4 +1,4 @@
-"""Small value types: task names, variables of the environment, states."""
+"""Small value types, such as task names and states; also `cloaca.var` and `get_backend`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_namespace_consists_of_four_names():
         name.task_id = "x"  # type: ignore[misc]
 
 
-def test_a_workflow_context_names_its_tasks():
+def test_workflow_context_returns_full_task_names():
     place = cloaca.WorkflowContext(workflow_id="etl")
     assert place.as_components() == ("public", "embedded", "etl")
     assert str(place.task_namespace("load")) == "public::embedded::etl::load"
@@ -96,7 +96,7 @@ def test_a_workflow_context_names_its_tasks():
 
 
 @pytest.mark.parametrize("text", ["", "a", "a::b::c", "a::b::c::d::e", "::::::", 3])
-def test_a_bad_name_is_refused(text):
+def test_malformed_task_name_is_refused(text):
     with pytest.raises(ValueError, match=r"::|text"):
         cloaca.TaskNamespace.from_string(text)
 
@@ -119,7 +119,7 @@ def test_get_backend_names_the_backend_of_the_latest_runner(database):
         assert cloaca.get_backend() == database.partition(":")[0]
 
 
-def test_states_are_strings():
+def test_states_are_strings_with_a_terminal_flag():
     assert cloaca.WorkflowStatus("Completed") == "Completed"
     assert f"{cloaca.WorkflowStatus.FAILED} {cloaca.TaskStatus.SKIPPED}" == "Failed Skipped"
     assert {str(state) for state in cloaca.WorkflowStatus if state.is_terminal} == {

@@ -1,4 +1,4 @@
-"""The Rust and Python packages have one version, and the documentation states this version."""
+"""The Rust and Python packages have the same version, and the documentation states this version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def in_python(version: str) -> str:
     return re.sub(r"-(a|b|rc)[a-z]*\.", r"\1", version)
 
 
-def test_both_languages_have_one_version() -> None:
+def test_rust_and_python_packages_have_the_same_version() -> None:
     assert in_python("2.1.0-alpha.3") == "2.1.0a3"
     version = WORKSPACE["package"]["version"]
     assert cloaca.__version__ == PROJECT["version"] == in_python(version)
@@ -29,7 +29,7 @@ def test_both_languages_have_one_version() -> None:
     assert cloacina_versions <= {version, "0.0.0"}, cloacina_versions
 
 
-def test_the_pages_name_the_version() -> None:
+def test_readme_changelog_and_quick_start_state_the_version() -> None:
     version = PROJECT["version"]
     assert f"Version {version} " in (ROOT / "README.md").read_text()
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()

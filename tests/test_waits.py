@@ -35,7 +35,7 @@ def wait_until_waiting(runner: cloaca.DefaultRunner, count: int = 1, **filters: 
         if len(runner.waits(limit=10_000, **filters)) >= count:  # type: ignore[arg-type]
             return
         done.wait(0.005)
-    raise AssertionError(f"fewer than {count} tasks wait: {runner.waits()}")
+    raise AssertionError(f"fewer than {count} tasks wait after 10 s: {runner.waits()}")
 
 
 def test_l1_parameter_named_like_the_signal_receives_its_payload(runner):
@@ -399,7 +399,7 @@ def test_waits_are_listed_page_by_page(runner):
             ),
             "two signals named 'vote'",
         ),
-        (lambda: cloaca.task(wait_timeout="1h")(print), "wait_timeout needs wait_for"),
+        (lambda: cloaca.task(wait_timeout="1h")(print), "wait_timeout is given without wait_for"),
         (lambda: cloaca.task(wait_for="paid")(print), "wait_for must be a condition"),
     ],
 )
@@ -408,7 +408,7 @@ def test_a2_invalid_waits_are_refused(make, message):
         make()
 
 
-def test_l9_any_of_can_name_one_signal_with_two_keys():
+def test_l9_any_of_accepts_one_signal_with_two_keys():
     votes = cloaca.any_of(cloaca.signal("vote", key="a"), cloaca.signal("vote", key="b"))
     assert cloaca.all_of(votes, cloaca.signal("go")).signals == ("vote", "go")
 
@@ -439,7 +439,7 @@ def test_cancel_signal_without_its_key_is_reported(runner, caplog):
         "ignal 'order.cancelled' cannot cancel the execution: its key is at 'order_id' of the input"
     )
     assert any(told in line for line in handle.explain())
-    # Another thread forwards the log, so the warning can arrive later.
+    # Another thread forwards the log, so the warning may not have arrived yet.
     until("the warning", lambda: told in caplog.text)
     # Signal 'stop', which has no key, still cancels the execution.
     runner.send("stop")

@@ -45,7 +45,7 @@ def define_everything(calls: Counter[str]) -> None:
 
         @cloaca.task(id="customer")
         def customer(handle: cloaca.TaskHandle) -> None:
-            """Sends every signal and approves. If it runs twice, the second run has no effect."""
+            """Sends three signals and approves. If it runs twice, the second run has no effect."""
             mine = handle.execution_id
             for name, data in [("paid", 3), ("go", "now"), ("answer", "yes")]:
                 handle.runner.send(name, data, to=mine, id=f"{name}-{mine}")
@@ -65,19 +65,20 @@ def define_everything(calls: Counter[str]) -> None:
             ]
 
 
-def test_crash_around_waits_changes_nothing() -> None:
+def test_crash_around_waits_does_not_change_the_result() -> None:
     calls: Counter[str] = Counter()
     most: Counter[str] = Counter()
     define_everything(calls)
 
     def setup() -> None:
+        # Runs before each run of the workflow, and stores the counts of the run before.
         for name, count in calls.items():
             most[name] = max(most[name], count)
         calls.clear()
 
     report = crash_everywhere("everything", setup=setup)
     setup()
-    # Waits that end at the same time can share a transaction.
+    # Waits that end at the same time can share a transaction, so the number of points varies.
     assert len(report.points) >= 24
     # A step whose transaction was lost runs again. No step runs a third time.
     assert set(most) == {"first", "second", "third"}

@@ -123,7 +123,8 @@ with cloaca.DefaultRunner(database, config) as runner:
 """
 )
 
-# A client. Its runner is not started, so it only submits executions, sends signals and decides.
+# A client. Its runner is not started, so it only submits executions, sends signals and decides
+# approvals.
 CLIENT = (
     COMMON
     + """
@@ -217,8 +218,8 @@ def groups(share: float) -> int:
     return max(1, round(RACES * share / GROUP))
 
 
-#: The number of groups of each kind of race for a wait. There are three such kinds, each with 30 %
-#: of all races.
+#: The number of groups of each kind of race in `CLIENT`. There are three kinds, each with 30 % of
+#: all races.
 ROUNDS = groups(0.3)
 ARGUMENTS = (str(ROUNDS), str(GROUP), json.dumps(TIMEOUTS))
 
@@ -277,7 +278,7 @@ def check_registrations(runner: cloaca.DefaultRunner, ledger: Ledger) -> int:
 
 
 def check_timeouts(runner: cloaca.DefaultRunner, ledger: Ledger) -> tuple[int, int]:
-    """Checks each race with a timeout; returns how many races signals won, and timeouts won."""
+    """Checks each race with a timeout; returns how many signals and how many timeouts won."""
     won = lost = 0
     for record in records(ledger, "raced"):
         id = str(record["id"])
@@ -302,7 +303,7 @@ def check_timeouts(runner: cloaca.DefaultRunner, ledger: Ledger) -> tuple[int, i
 
 
 def check_decisions(runner: cloaca.DefaultRunner, ledger: Ledger) -> Counter[str]:
-    """Checks that each approval was decided once; returns the number of decisions by client."""
+    """Checks that each approval was decided once; returns how many each client decided."""
     decided = {str(record["id"]): str(record["by"]) for record in records(ledger, "decided")}
     refused = {str(record["id"]): record for record in records(ledger, "refused")}
     assert decided.keys() == refused.keys()
@@ -352,7 +353,7 @@ def test_t8_runner_that_lost_its_lease_records_no_step(
 
 
 def check_steps(runner: cloaca.DefaultRunner, ledger: Ledger, ids: dict[int, str]) -> None:
-    """Checks that each step was recorded once, and was not called after it was recorded."""
+    """Checks that each step was recorded once, and that no later attempt called it again."""
     got: dict[tuple[object, object], set[object]] = {}
     for record in records(ledger, "got"):
         got.setdefault((record["number"], record["step"]), set()).add(record["token"])

@@ -10,7 +10,7 @@ from cloaca.testing import VirtualRunner
 from conftest import Script
 from processes import PREAMBLE, until
 
-#: In seconds.
+#: A day, in seconds.
 DAY = 86_400
 
 
@@ -164,10 +164,10 @@ def test_l9_all_of_that_times_out_keeps_the_signals_that_came(
     handle = runner.submit("half")
     runner.send("a", 1)
 
-    def is_late() -> bool:
+    def have_timed_out() -> bool:
         return len([event for event in handle.events() if event.type == "wait_timed_out"]) == 3
 
-    until("the timeouts", is_late)
+    until("the timeouts", have_timed_out)
     # The next wait takes the next signal, because the signal that was kept counts as taken (L3).
     runner.send("a", 2)
     assert handle.result(timeout=60).output == ({"a": 1}, [1, "none"], None, 2)

@@ -63,7 +63,7 @@ def curl_until(web: cloaca.web.Server, path: str, member: str, wanted: object) -
         if found == wanted:
             return
         time.sleep(0.05)
-    raise AssertionError(f"{path}: {member} is {found}")
+    raise AssertionError(f"{path}: {member} is {found}, not {wanted}")
 
 
 @needs_curl
@@ -239,7 +239,7 @@ def check_masked(body: bytes, what: str) -> None:
         assert part not in body, (what, body)
 
 
-def test_read_only_server_changes_nothing(filled: Filled) -> None:
+def test_read_only_server_refuses_a_submission(filled: Filled) -> None:
     with cloaca.web.serve(filled.url, token=TOKEN, read_only=True) as server:
         answer = call(f"{server.url}api/v1/executions", "POST", {"workflow": "web_etl"})
         assert (answer.status, answer.json()["code"]) == (403, "read_only")
@@ -407,7 +407,7 @@ def test_ui_prints_a_link_with_the_same_token_at_each_start(tmp_path: Path, numb
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX file modes")
 @pytest.mark.parametrize("is_given", [False, True])
-def test_ui_makes_a_readable_token_file_private(tmp_path: Path, is_given: bool) -> None:
+def test_ui_makes_a_world_readable_token_file_private(tmp_path: Path, is_given: bool) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     file = tmp_path / "cloaca" / "ui-token"
@@ -421,7 +421,7 @@ def test_ui_makes_a_readable_token_file_private(tmp_path: Path, is_given: bool) 
     assert ui.stop(signal.SIGTERM) == 0
 
 
-def test_ui_refuses_a_token_file_whose_mode_cannot_be_changed(tmp_path: Path, monkeypatch) -> None:
+def test_ui_refuses_a_token_file_that_stays_world_readable(tmp_path: Path, monkeypatch) -> None:
     from cloaca._cli.ui import _protect
 
     def refuse(*_: object) -> None:
@@ -450,7 +450,7 @@ def test_ui_refuses_the_option_no_token_with_a_token_file(tmp_path: Path) -> Non
     assert "--no-token and --token-file exclude each other" in done.stderr
 
 
-def test_show_web_opens_the_page_of_an_execution(filled: Filled, tmp_path: Path) -> None:
+def test_show_web_links_to_the_page_of_an_execution(filled: Filled, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cloaca", "show", filled.failed, "--web", "--json"]
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
     command += ["-c", filled.url]

@@ -1,4 +1,4 @@
-"""The HTTP API below a prefix of other applications: FastAPI, Django and Flask."""
+"""The HTTP API as an ASGI or WSGI application, also below a prefix in FastAPI, Django and Flask."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def django(filled: Filled) -> AsgiServer:
         framework.setup()
     pages = get_asgi_application()
 
-    async def known(request: cloaca.web.Request) -> cloaca.web.Access | None:
+    async def authorize_async(request: cloaca.web.Request) -> cloaca.web.Access | None:
         return authorize(request)
 
-    api = cloaca.web.asgi(filled.url, authorize=known)
+    api = cloaca.web.asgi(filled.url, authorize=authorize_async)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")

@@ -27,7 +27,7 @@ ROUTES = [
     for method in DOCUMENT["paths"][path]
     if method in ("get", "post", "put", "patch", "delete")
 ]
-#: The number of requests for each route.
+#: Maximum number of requests for each route.
 EXAMPLES = 12 * int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 
@@ -35,7 +35,8 @@ EXAMPLES = 12 * int(os.environ.get("CLOACINA_FUZZ", "1"))
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, str]]:
     """A database with executions and a schedule, and the address of the database's API."""
     filled = Filled(f"sqlite:///{tmp_path_factory.mktemp('contract') / 'contract.db'}")
-    # This database is not shared, because the requests can disable, change or delete the schedule.
+    # Other test modules do not share this database, because the requests can disable, change or
+    # delete the schedule.
     with cloaca.web.serve(filled.url, token=TOKEN) as server:
         yield filled, server.url.rstrip("/")
     filled.close()

@@ -148,7 +148,9 @@ def test_repeated_parameter_means_any_of_its_values(api: Api) -> None:
 
 
 @pytest.mark.parametrize("filter", [{"workflow": []}, {"status": []}, {"label": {}}])
-def test_bulk_action_with_an_empty_list_is_refused(api: Api, filter: dict[str, Any]) -> None:
+def test_bulk_action_with_an_empty_filter_value_is_refused(
+    api: Api, filter: dict[str, Any]
+) -> None:
     answer = api("executions/bulk", "POST", {"action": "pause", "filter": filter})
     assert code(answer) == (422, "invalid_parameter")
 
@@ -170,7 +172,7 @@ def test_deletion_with_a_body_deletes_nothing(api: Api) -> None:
     assert api(f"executions/{id}", "DELETE").status == 204
 
 
-def test_every_change_of_an_execution_obeys_if_match(api: Api) -> None:
+def test_changes_of_an_execution_obey_if_match(api: Api) -> None:
     id = api.filled.runner.execute("corners", {"n": 5}).execution_id
     ask = api.filled.runner.submit("web_ask").id
     path = f"executions/{ask}/tasks/allow"

@@ -35,7 +35,7 @@ def runner(database: str) -> Iterator[cloaca.DefaultRunner]:
 
 @pytest.fixture
 def api(runner: cloaca.DefaultRunner, database: str) -> Iterator[str]:
-    # The execution stores the definition of the workflow.
+    # The execution stores the definition of the workflow, so that the server can check inputs.
     runner.execute("web_order", {"order_id": "first"})
     with cloaca.web.serve(database, token=TOKEN) as server:
         yield f"{server.url}api/v1/executions"
@@ -100,7 +100,7 @@ def test_j5_edited_input_of_an_http_rerun_is_checked(
     assert output(runner, call(rerun, "POST", {})) == "first 0.19 3600.0"
 
 
-def test_http_submission_takes_a_stored_version(database: str) -> None:
+def test_http_submission_can_select_a_stored_version(database: str) -> None:
     versions = []
     for ids in [["a"], ["a", "b"]]:
         with cloaca.WorkflowBuilder("web_versions") as builder:

@@ -1,7 +1,7 @@
 """The real server does not have the security holes that the dashboards of other products had.
 
 `LESSONS` lists the holes, and the tests that check that cloaca does not have them. One test checks
-that every hole in the table has a test. `crates/cloacina-web/tests/http/lessons.rs` makes the same
+that every hole in the table has a test. `crates/cloacina-web/tests/http/lessons.rs` makes similar
 checks on the router.
 """
 
@@ -51,7 +51,7 @@ LESSONS = {
     "Kestra CVE-2026-53576: paths were public because of their ending": [
         "test_kestra_2026_53576_public_endings_open_no_route",
     ],
-    "Prefect CVE-2026-3514: paths that end in health or ready": [
+    "Prefect CVE-2026-3514: paths that end in health or ready were public": [
         "test_prefect_2026_3514_health_endings_open_no_route",
     ],
     "Prefect CVE-2026-7723: a WebSocket without authentication": [
@@ -60,13 +60,13 @@ LESSONS = {
     "Prefect CVE-2024-8183: CORS for every origin": [
         "test_prefect_2024_8183_no_origin_is_reflected",
     ],
-    "marimo CVE-2026-39987: one handler without the check": [
+    "marimo CVE-2026-39987: one handler did not check the login": [
         "test_marimo_2026_39987_stream_passes_the_same_gate",
     ],
     "Starlette CVE-2026-48710: the Host header changed the path": [
         "test_starlette_2026_48710_forged_host_changes_no_route",
     ],
-    "Flower CVE-2022-30034: an unanchored match": [
+    "Flower CVE-2022-30034: an unanchored pattern admitted other users": [
         "test_flower_2022_30034_allowed_hosts_match_as_a_whole",
         "test_flower_2022_30034_caller_without_access_is_refused",
     ],
@@ -103,7 +103,7 @@ LESSONS = {
         "test_tensorboard_2387_default_address_is_loopback",
     ],
     "Jupyter notebook#2254: a token in URLs": [
-        "test_jupyter_2254_token_leaves_the_url_at_once",
+        "test_jupyter_2254_token_is_removed_from_the_url",
         "test_jupyter_2254_token_in_the_url_of_a_route_is_refused",
     ],
     "Sidekiq: a loose CSP for scripts of extensions": [
@@ -120,7 +120,7 @@ LESSONS = {
     ],
     "cross-site request forgery": ["test_csrf_page_on_another_port_changes_nothing"],
     "shared caches that store answers": ["test_cache_no_shared_cache_may_store_an_answer"],
-    "read-only mode": ["test_read_only_server_cannot_write_to_its_database"],
+    "writes in read-only mode": ["test_read_only_server_cannot_write_to_its_database"],
     "secrets in URLs": ["test_secret_in_a_url_is_not_repeated"],
 }
 
@@ -348,8 +348,8 @@ def test_open_webui_2026_45316_each_permission_allows_only_its_routes(web, fille
         app = cloaca.web.wsgi(filled.url, authorize=lambda _, rest=rest: rest)
         refused = set()
         for method, path, name in asked:
-            # The permission is checked first. A request with the permission fails later, because of
-            # its body or because the object does not exist.
+            # The permission is checked first. A request that passes this check can fail later, but
+            # not with 403: its body is invalid, or the object does not exist.
             target = f"/{path_of(path.replace('{id}', UNKNOWN), filled)}"
             if ask_app(app, method, target, {"unknown": 1})[0] == 403:
                 refused.add(name)

@@ -151,12 +151,12 @@ def ask(
 
 
 def middle(count: int) -> str:
-    """Returns the id of the middle execution. Every filter matches rows before and after it."""
+    """Returns the id of the middle execution of `count` executions."""
     id = execution_id(count // 2, count)
     return f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
-#: Filters, each with a set of indexes. The list must use at least one of them, if there are any.
+#: Filters, each with a set of indexes. The request must use one of them, unless the set is empty.
 FILTERS = {
     "": {"cloacina_executions_pkey"},
     "status=Failed": {"cloacina_executions_state"},
@@ -187,7 +187,7 @@ FILTERS = {
 }
 
 
-def path_of(query: str, filled: Large, web: cloaca.web.Server) -> str:
+def filled_query(query: str, filled: Large, web: cloaca.web.Server) -> str:
     """Returns a query string, filled with values of this database."""
     values = {"schedule": filled.schedule, "middle": middle(MANY), "prefix": middle(MANY)[:13]}
     values["runner"] = UNKNOWN
@@ -202,7 +202,7 @@ def test_filter_reads_few_rows_in_both_directions(
     query: str, large: tuple[Large, cloaca.web.Server], ask: Callable[[str], tuple[Any, Cost]]
 ) -> None:
     filled, web = large
-    path = f"executions?{path_of(query, filled, web)}&limit=50"
+    path = f"executions?{filled_query(query, filled, web)}&limit=50"
     page, cost = ask(path)
     check(cost, FILTERS[query])
     if page["next"] is None:

@@ -26,7 +26,7 @@ def code(answer: Answer) -> tuple[int, str]:
 
 
 def raw(url: str, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-    """Sends a POST request with an unchanged body; returns the status and body of the response."""
+    """Sends a POST request with these bytes; returns the status and the body of the response."""
     sent = {
         "Authorization": f"Bearer {TOKEN}",
         "Content-Type": "application/json",
@@ -86,7 +86,7 @@ def test_retry_event_has_its_start_time_as_text(database: str) -> None:
             assert isinstance(data["delay_us"], int)
 
 
-def test_trigger_can_be_shown_disabled_and_enabled(database: str) -> None:
+def test_trigger_can_be_enabled_and_disabled_but_not_changed(database: str) -> None:
     with cloaca.WorkflowBuilder("requests_trigger"):
 
         @cloaca.task
@@ -128,7 +128,7 @@ def test_error_for_a_wrong_input_type_points_to_the_input(database: str) -> None
         cloaca.DefaultRunner(database) as runner,
         cloaca.web.serve(database, token=TOKEN) as server,
     ):
-        # The execution stores the definition of the workflow.
+        # The execution stores the definition of the workflow, so that the server can check inputs.
         runner.execute("requests_input", {"day": "monday"})
         body = {"workflow": "requests_input", "input": {"day": 1}}
         for dry_run in (True, False):

@@ -192,7 +192,7 @@ def test_tensorboard_2387_default_address_is_loopback(web):
     assert f"00000000:{web.port:04X}" not in found
 
 
-def test_jupyter_2254_token_leaves_the_url_at_once(web):
+def test_jupyter_2254_token_is_removed_from_the_url(web):
     answer = call(web.link, token=None)
     found = headers_of(answer)
     assert (answer.status, found["location"]) == (303, "?")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Found = TypeVar("Found")
+    Value = TypeVar("Value")
 
 
-def wait_until(find: Callable[[], Found], seconds: float = 60) -> Found:
+def wait_until(find: Callable[[], Value], seconds: float = 60) -> Value:
     """Calls a function until it returns a true value, and returns this value."""
     end = time.monotonic() + seconds
     while not (found := find()):

@@ -1,5 +1,6 @@
-/* A preload library that shifts the wall clock of a process. CLOCK_FILE names a file that contains the offset: a double,
-   in seconds. The library maps this file, so a change of the file takes effect at once. Other clocks do not change. */
+/* A preload library that shifts the wall clock of a process. CLOCK_FILE names a file that contains the offset in
+   seconds: a double, whose fraction is ignored. The library maps this file, so a change of the file takes effect at
+   once. Other clocks do not change. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

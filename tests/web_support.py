@@ -52,7 +52,10 @@ def call(
     *,
     token: str | None = TOKEN,
 ) -> Answer:
-    """Sends a request with every header that the API requires."""
+    """Sends a request with every header that the API requires, and returns the response.
+
+    If `token` is `None`, the request has no credentials.
+    """
     sent = {"Content-Type": "application/json", "X-Cloaca": "1"} if method != "GET" else {}
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
@@ -156,7 +159,10 @@ class WsgiServer:
 
 
 def path_of(path: str, filled: Filled) -> str:
-    """Returns the path of a route, filled with the ids and names of existing objects."""
+    """Returns the path of a route, filled with an execution's or schedule's id, and with names.
+
+    These objects exist, except version `0` and a runner with the execution's id.
+    """
     schedule = path.startswith("/api/v1/schedules")
     path = path.replace("{id}", filled.schedule if schedule else filled.completed)
     path = path.replace("{task}", "extract").replace("{name}", "web_etl")
@@ -168,7 +174,7 @@ UNKNOWN = "01a227c8-1944-7622-85d9-28b15b89fe6a"
 
 
 def paths(filled: Filled, *, exist: bool = True) -> list[tuple[str, str]]:
-    """Returns the method and the path of every documented route, and of the pages.
+    """Returns the method and the path of every documented route, and of some pages.
 
     The paths contain the ids of existing executions and schedules if `exist`, otherwise `UNKNOWN`.
     """

@@ -36,7 +36,11 @@ RELEASE = threading.Event()
 
 
 def define_workflows() -> None:
-    """Defines a pipeline that fails on some inputs, and wide, external and slow workflows."""
+    """Defines the workflows of the tests.
+
+    They are a pipeline that fails on some inputs, a workflow with many tasks, one with an external
+    task, one that waits for `RELEASE`, and those of `define_flow`.
+    """
     with cloaca.WorkflowBuilder("orders") as builder:
         builder.description("Loads the orders of a day")
         builder.tag("team", "data")
@@ -238,6 +242,6 @@ def open_page(browser: Any) -> Iterator[Open]:
 
 
 def screenshots() -> Path | None:
-    """Returns the folder for screenshots; `None` if the environment names none."""
+    """Returns the folder for screenshots; `None` if `CLOACA_SCREENSHOTS` is not set."""
     folder = os.environ.get("CLOACA_SCREENSHOTS")
     return Path(folder) if folder else None

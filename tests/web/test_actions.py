@@ -17,7 +17,7 @@ def wait_for_status(handle: cloaca.WorkflowHandle, status: str) -> None:
 
     deadline = time.monotonic() + 20
     while handle.status() != status:
-        assert time.monotonic() < deadline, handle.status()
+        assert time.monotonic() < deadline, f"{handle.status()} after 20 s, not {status}"
         time.sleep(0.05)
 
 

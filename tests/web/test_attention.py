@@ -42,7 +42,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_stuck_execution_is_shown_behind_many_delayed_ones(
+def test_stuck_execution_is_shown_despite_many_delayed_ones(
     own: tuple[cloaca.DefaultRunner, str], open_page: Open
 ) -> None:
     runner, link = own
@@ -60,7 +60,7 @@ def test_stuck_execution_is_shown_behind_many_delayed_ones(
     assert page.get_by_text("All quiet").count() == 0
 
 
-def test_page_is_quiet_when_all_open_executions_were_examined(
+def test_page_says_all_quiet_if_all_open_executions_were_examined(
     own: tuple[cloaca.DefaultRunner, str], open_page: Open
 ) -> None:
     runner, link = own
@@ -71,7 +71,7 @@ def test_page_is_quiet_when_all_open_executions_were_examined(
     assert page.get_by_text("were examined").count() == 0
 
 
-def test_approval_is_listed_behind_many_signals(
+def test_approval_is_listed_despite_many_waits_for_signals(
     own: tuple[cloaca.DefaultRunner, str], open_page: Open
 ) -> None:
     runner, link = own

@@ -187,7 +187,7 @@ def test_all_matching_executions_are_cancelled_after_a_dry_run(
     other.cancel()
 
 
-def test_ended_execution_is_deleted(world: World, open_page: Open) -> None:
+def test_ended_execution_can_be_deleted(world: World, open_page: Open) -> None:
     handle = world.runner.submit("agent")
     handle.result(timeout=60)
     page = open_page(world.link, f"executions/{handle.id}", allows="404 (Not Found)")
@@ -199,11 +199,11 @@ def test_ended_execution_is_deleted(world: World, open_page: Open) -> None:
         world.runner.get_execution(handle.id)
 
 
-FORMS = ["waiting", "children", "steps", "decide", "schedule"]
+FLOW_PAGES = ["waiting", "children", "steps", "decide", "schedule"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", FLOW_PAGES)
 def test_flow_page_is_accessible_and_fits_a_phone(
     world: World, open_page: Open, name: str, theme: str
 ) -> None:

@@ -26,7 +26,7 @@ DATA = "data:text/html,<script>window.hit=5</script>"
 
 
 class Hostile:
-    """A database in which every text is hostile, and its runner."""
+    """A database with hostile text in every field that accepts it, and its runner."""
 
     def __init__(self, url: str) -> None:
         with cloaca.WorkflowBuilder("web_hostile", input={"text": str}) as builder:
@@ -190,7 +190,7 @@ def check_file(page: Any) -> None:
 
 
 class EvilHandler(BaseHTTPRequestHandler):
-    """Serves a page that sends every kind of request that a page of another origin can send."""
+    """Serves a page of another origin, whose image and form send requests to `target`."""
 
     target = ""
 
@@ -245,7 +245,7 @@ ATTACK = """async (target) => {
 
 
 def attack(hostile: tuple[Hostile, Any], browser: Any, host: str) -> tuple[set[str], list[Any]]:
-    """Opens the evil page in a logged-in browser; returns what it read, and the responses."""
+    """Opens the evil page in a logged-in browser; returns what it read, and the API's responses."""
     _, server = hostile
     evil = ThreadingHTTPServer(("127.0.0.1", 0), EvilHandler)
     EvilHandler.target = f"{server.url}api/v1/executions"
@@ -273,7 +273,7 @@ def attack(hostile: tuple[Hostile, Any], browser: Any, host: str) -> tuple[set[s
 def test_csrf_page_on_another_port_changes_nothing(
     hostile: tuple[Hostile, Any], browser: Any, host: str
 ) -> None:
-    """Cookies ignore ports, so the browser also sends the cookie for a page on another port."""
+    """Cookies ignore ports, so the browser adds the cookie to requests from another port's page."""
     world, _ = hostile
     before = [str(item) for item in world.runner.list_executions().items]
     read, answers = attack(hostile, browser, host)

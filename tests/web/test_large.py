@@ -42,6 +42,7 @@ def large(
         yield filled, web
 
 
+#: The paths of pages, each with a selector of an element that shows data of the page.
 PAGES = {
     "": "#failed",
     "executions": "tbody tr:nth-child(50)",

@@ -124,7 +124,7 @@ def test_page_polls_for_changes_under_wsgi(
         server.server_close()
 
 
-#: JavaScript that makes the page receive each list of executions 0.8 s late.
+#: JavaScript that delays each request for a list of executions by 0.8 s, and counts the requests.
 SLOW = """() => {
     const ask = window.fetch;
     window.asked = 0;

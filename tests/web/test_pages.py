@@ -127,7 +127,7 @@ def test_unknown_page_links_to_the_attention_page(world: World, open_page: Open)
     page.get_by_role("heading", name="Attention").wait_for()
 
 
-def test_all_assets_are_at_most_400_kilobytes() -> None:
+def test_assets_total_at_most_400_kilobytes() -> None:
     folder = Path(__file__).parents[2] / "crates" / "cloacina-web" / "assets"
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 400_000
 
@@ -161,7 +161,7 @@ def test_failed_execution_shows_its_traceback(world: World, open_page: Open) -> 
     assert "raise ValueError" in page.locator(".why pre").inner_text()
 
 
-def test_task_panel_shows_attempts_and_difference(world: World, open_page: Open) -> None:
+def test_task_panel_shows_attempts_and_context_changes(world: World, open_page: Open) -> None:
     page = open_page(world.link, f"executions/{world.completed.id}#task=validate")
     panel = page.locator(".panel")
     panel.get_by_text("Attempt 1").wait_for()

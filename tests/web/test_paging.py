@@ -1,4 +1,4 @@
-"""The page reads long lists page by page with cursors, and shows all their rows."""
+"""The web page loads long lists in parts, with cursors, and shows all their rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKFILLED = 70
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str, str]]:
-    """A server, an execution's id and a schedule's id. The lists of both have several pages."""
+    """A server and the ids of an execution and a schedule, whose lists have several pages."""
     with cloaca.WorkflowBuilder("web_paged"):
         for number in range(TASKS):
 

@@ -1,4 +1,4 @@
-"""The page on PostgreSQL: live changes, tenants, and every page of an execution."""
+"""The web page on PostgreSQL: live changes, tenants, and every tab of an execution."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_tenants_are_listed_and_picked(
     page.get_by_role("heading", name="Attention").wait_for()
 
 
-def test_every_part_of_an_execution_is_shown_on_postgres(
+def test_every_tab_of_an_execution_is_shown_on_postgres(
     served: tuple[cloaca.DefaultRunner, Any], open_page: Open
 ) -> None:
     runner, web = served

@@ -1,7 +1,8 @@
 """The five most frequent tasks of an operator, by keyboard alone and by mouse.
 
-The tests run on SQLite and on PostgreSQL. They measure the time, but a loaded machine is slow, so
-they also count actions. A task that needs more key presses or clicks than `MOST` has become harder.
+"Task" means here what the operator wants to do. The tests run on SQLite and on PostgreSQL. They
+measure the time, but a loaded machine is slow, so they also count actions. A task that needs more
+key presses or clicks than `MOST` has become harder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .test_actions import wait_for_status
 PATIENCE = 60
 #: Maximum number of key presses and clicks for each task. Typing a text counts as one action.
 MOST = {"traceback": 12, "rerun": 20, "why": 6, "cancel": 20, "approve": 20}
-#: The number of executions that a task cancels.
+#: The number of executions that the operator cancels.
 MANY = 500
 
 
@@ -75,7 +76,7 @@ class Operator:
     def tab_to(self, found: Callable[[], bool], key: str = "Tab") -> None:
         """Presses a key, Tab by default, until the wanted element has the focus."""
         while not found():
-            assert self.actions < MOST[self.name], self.focused()
+            assert self.actions < MOST[self.name], f"the focus is still on {self.focused()!r}"
             self.press(key)
 
     def tab_to_text(self, text: str, key: str = "Tab") -> None:
