@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
-# Adds the folder in which rustup installs cargo to PATH. A shell that was started before rustup was installed does not
+# Adds to PATH the folder in which rustup installs cargo. A shell that was started before rustup was installed does not
 # have this folder in its PATH.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # PyO3's build script runs this interpreter instead of the first one in PATH.
@@ -44,7 +44,8 @@ FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 # The seed of random inputs of Rust tests. With a fixed seed, a second run has the same inputs. `make fuzz` sets no seed.
 SEED := PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1}
 
-# The tests that `make test` skips, because `make simulate` runs them in an optimized build.
+# Options that exclude these tests from the development build: `make test` runs them through `make simulate`, in an
+# optimized build.
 SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
 
 .PHONY: test
@@ -123,7 +124,7 @@ ui: ## Build the web page of `cloaca ui`
 PER_PYTHON := $(wildcard tests/test_forward_references.py tests/test_typed*.py tests/test_fingerprint.py tests/test_workflow_versions.py tests/test_mistakes.py)
 
 .PHONY: test-pythons
-test-pythons: ## Run the tests that depend on the Python release, on 3.12, 3.13 and 3.14
+test-pythons: ## Run the tests that depend on the Python release, on 3.13, 3.14 and, if installed, 3.12
 	@scripts/setup.sh test dev
 	@pythons=$$(scripts/pythons.sh); for python in $$pythons; do \
 		PYTHONPATH="$(CURDIR)/python" "$$python" -m pytest -p cloaca._testing.plugin $(PYTEST_FLAGS) $(PER_PYTHON); \

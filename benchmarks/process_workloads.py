@@ -200,7 +200,7 @@ def cold(where: str, *, quick: bool) -> Figures:
 
 
 def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
-    """Returns the CPU use, the memory and the number of queries of an idle runner.
+    """Returns the CPU use and memory of an idle runner, and on PostgreSQL its queries per second.
 
     `sleepers` executions of the runner wait until a time that is a year away.
     """
@@ -208,19 +208,19 @@ def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
     waits = {"waits": sleepers} if sleepers else {}
     runner = Process(IDLE, url, seconds=seconds, **waits)
     runner.receive()
-    asks = url.startswith("postgres")
+    on_postgres = url.startswith("postgres")
     count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'"
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
-    if asks and not quick:
+    if on_postgres and not quick:
         # The server can take ten seconds to update its counters.
         time.sleep(12)
-    before = int(databases.sql(server, count.format(database))) if asks else 0
+    before = int(databases.sql(server, count.format(database))) if on_postgres else 0
     runner.resume()
     figures = runner.receive()
-    after = int(databases.sql(server, count.format(database))) if asks else 0
+    after = int(databases.sql(server, count.format(database))) if on_postgres else 0
     runner.finish()
-    queries = {"idle_queries_per_s": (after - before) / seconds} if asks else {}
+    queries = {"idle_queries_per_s": (after - before) / seconds} if on_postgres else {}
     return {"idle_cpu_percent": figures["cpu"], "memory_mb": figures["memory"]} | queries
 
 

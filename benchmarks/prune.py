@@ -60,7 +60,7 @@ def w2(runner: cloaca.DefaultRunner) -> float:
 
 
 def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
-    """Returns the medians of W2 without and with pruning, and their ratio."""
+    """Returns the medians of W2's rates without and with pruning, and their ratio."""
     with cloaca.WorkflowBuilder("single"):
         cloaca.task(id="only")(lambda context: None)
     quiet, busy, pruned = [], [], 0
@@ -95,7 +95,7 @@ def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measures the workload, and prints the result."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--url", help="a fresh database; an SQLite file if omitted")
+    arguments.add_argument("--url", help="an empty database (default: a new SQLite file)")
     arguments.add_argument(
         "--old", type=int, default=100_000, help="number of ended executions at the start"
     )

@@ -34,10 +34,10 @@ ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W1
 ORDER += ["W12", "W12-processes", "W13", "W14", "W15", "W18", "W19", "load", "fair", "memory"]
 
 #: Targets for the ratio of a workload's first figure to its limit. A target is a maximum for W1,
-#: W13 and W14, whose figures are times, and a minimum for the other workloads.
-#:   W1: a chain of three costs four commits.
-#:   W13: a step costs one commit.
-#:   W14: sending a signal and claiming the woken task cost two commits and 300 us.
+#: W13 and W14, whose figures are times, and a minimum for the other workloads. The limits of times:
+#:   W1: four commits, because a chain of three tasks needs four.
+#:   W13: one commit for each step.
+#:   W14: two commits, for sending a signal and for claiming the woken task, and 300 us.
 SHARES = {"W1": 1.5, "W13": 1.3, "W14": 1, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
 
 #: Targets of other figures, by database, workload and figure.
@@ -163,7 +163,10 @@ def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
 
 
 def row_ratios(workload: str, figures: Figures, limit: Figures) -> Figures:
-    """Returns the ratio of a workload's figure to that of a program that only writes its rows."""
+    """Returns further ratios to the speed of a program that only writes the workload's rows.
+
+    Only W1, W2-threads and W13 have such ratios.
+    """
     if workload == "W1":
         chain_us = 4e6 / limit["W1"]["executions_per_s"]
         return {"of_rows_one_by_one": round(figures["p50_us"] / chain_us, 3)}
@@ -177,14 +180,16 @@ def row_ratios(workload: str, figures: Figures, limit: Figures) -> Figures:
 
 
 def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
-    """Yields the targets of a workload, and whether its figures meet them."""
+    """Yields the ratio to the limit, and the workload's targets with whether they are met."""
     share, target = figures.get("ratio_to_limit"), SHARES.get(workload)
     if share is not None:
-        asked = ""
+        verdict = ""
         if target is not None:
-            met = share <= target if workload in ("W1", "W13", "W14") else share >= target
-            asked = f" (target {target}: {'met' if met else 'missed'})"
-        yield f"{share:.2f} of the limit{asked}"
+            is_time = workload in ("W1", "W13", "W14")
+            met = share <= target if is_time else share >= target
+            bound = "at most" if is_time else "at least"
+            verdict = f" (target {bound} {target}: {'met' if met else 'missed'})"
+        yield f"ratio to the limit {share:.2f}{verdict}"
     for name, figure in figures.items():
         most, least = (
             AT_MOST.get((database, workload, name)),

@@ -224,7 +224,7 @@ def web(where: str, *, quick: bool) -> Figures:
     effect on W2.
     """
     define()
-    # Some executions fail on purpose.
+    # Some executions fail on purpose, so their failures are not logged.
     logging.getLogger("cloaca").setLevel(logging.CRITICAL)
     count, rounds = (500, 3) if quick else (1_000_000, 40)
     url = databases.fresh(where, "W19")

@@ -3,7 +3,7 @@
     python benchmarks/workloads.py W1 PLACE [--quick]
 
 PLACE is a folder for SQLite files, or the URL of a PostgreSQL server. The program prints one JSON
-object. Tasks do nothing, so that only the engine is measured. Every counted result is durable.
+object. Most tasks do nothing, so that only the engine is measured. Every counted result is durable.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def define() -> None:
         numbers = range(context["count"])
         await asyncio.gather(*(handle.step(f"s{number}", no_value) for number in numbers))
         if handle.attempt == 1:
-            raise ValueError("fails the first attempt, so that the next one reads the steps")
+            raise ValueError("the first attempt fails, so that the next one reads the steps")
 
     for workflow, function in [
         ("steps", take),

@@ -44,7 +44,7 @@ with cloaca.WorkflowBuilder("words", output="words"):
         groups = "GROUP BY TestamentID, BookID, ChapterID"
         return [[*row] for row in read(f"SELECT min(rowid), max(rowid) FROM Bible {groups}")]
 
-    # Each item counts the words of at most 50 chapters, so that this takes longer than its commit.
+    # An item counts the words of up to 50 chapters, so that counting takes longer than its commit.
     @cloaca.task(over=chapters, batch=50, parallel=os.cpu_count())
     def counts(
         chapters: list[list[int]],

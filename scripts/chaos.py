@@ -186,8 +186,8 @@ class Load:
 
                 def body(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
                     with self.lock:
-                        place = f"{handle.execution_id}/{handle.task_id}"
-                        self.runs[place] = self.runs.get(place, 0) + 1
+                        task = f"{handle.execution_id}/{handle.task_id}"
+                        self.runs[task] = self.runs.get(task, 0) + 1
                     context[handle.task_id] = handle.attempt
 
                 cloaca.task(id=name, dependencies=previous)(body)
@@ -378,11 +378,11 @@ def slow_disk_sqlite() -> dict[str, object]:
         assert child.stdout is not None
         # The child prints a line when the fault must begin, and then waits until the fault is over.
         if child.stdout.readline() != "fault\n":
-            raise AssertionError(f"the child ended with {child.wait()}")
+            raise AssertionError(f"the child ended early, with exit status {child.wait()}")
         disk.fault()
         answer, _ = child.communicate("over\n")
         if child.returncode:
-            raise AssertionError(f"the child ended with {child.returncode}")
+            raise AssertionError(f"the child ended with exit status {child.returncode}")
         return disk.check(json.loads(answer))
 
 
@@ -432,20 +432,20 @@ def main() -> int:
         good = good and seen.get("integrity", "ok") == "ok"
         failed += not good
         print(f"  {'ok' if good else 'FAILED'} {seen}", flush=True)
-        refused = "; ".join(f"{count} of {kind}" for kind, count in seen["refused"].items())
+        refused = "; ".join(f"{count} x {kind}" for kind, count in seen["refused"].items())
         rows.append(
             f"| {name} | {'ok' if good else 'FAILED'} | {seen['acknowledged']} | {seen['twice']} "
             f"| {seen['settled']:.1f} s | {refused or 'none'} |"
         )
     text = f"""# The last run of `make chaos`
 
-Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}. Each trial takes {SECONDS:g} s:
+Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}. Each trial takes about {SECONDS:g} s:
 one thread continuously submits chains of three tasks, and one runner runs them. Every
 *acknowledged* execution must complete with the results of all three tasks. Tasks run at least
 once, so a task can run twice, but only one of its results is recorded.
 
-| fault | outcome | acknowledged | tasks that ran twice | time until all were done \
-| refused submissions |
+| fault | outcome | acknowledged | tasks that ran twice \
+| time from the end of the fault until all were done | refused submissions |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 """

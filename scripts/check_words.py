@@ -193,9 +193,9 @@ def allows(entry: dict[str, str], finding: Finding) -> bool:
 def without_allowed(
     findings: list[Finding], entries: list[dict[str, str]], *, complete: bool
 ) -> list[Finding]:
-    """Removes allowed findings, and adds a finding for each entry without a reason.
+    """Returns the findings that no entry allows, and a finding for each entry without a reason.
 
-    If `complete`, also adds a finding for each entry that matches no finding.
+    If `complete`, also returns a finding for each entry that matches no finding.
     """
     left = [finding for finding in findings if not any(allows(entry, finding) for entry in entries)]
     for entry in entries:

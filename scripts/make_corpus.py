@@ -61,7 +61,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def leave(url: str) -> None:
+def fill(url: str) -> None:
     """Fills a database in a child process, which then kills itself."""
     child = subprocess.run([sys.executable, "-c", CHILD, url, str(ROOT / "tests")], timeout=120)
     assert child.returncode == -signal.SIGKILL, child.returncode
@@ -76,7 +76,7 @@ def make_sqlite() -> Path:
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "corpus.db"
-        leave(f"sqlite:///{database}")
+        fill(f"sqlite:///{database}")
         with sqlite3.connect(database) as connection:
             connection.execute("UPDATE cloacina_runners SET host = 'elsewhere', pid = 1")
             # Tracebacks contain paths of this machine.
@@ -99,7 +99,7 @@ def make_postgres(server: str) -> Path:
     psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
     subprocess.run([*psql, server, "--command", f"CREATE DATABASE {name}"], check=True)
     url = f"{server.rpartition('/')[0]}/{name}"
-    leave(url)
+    fill(url)
     update = "UPDATE cloacina_runners SET host = 'elsewhere', pid = 1"
     subprocess.run([*psql, url, "--command", update], check=True)
     path = CORPUS / f"schema_{SCHEMA}.sql"

@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/pictures.py [--check]
 
-With `--check`, writes nothing, and exits with status 1 if a picture is not current.
+With `--check`, writes nothing, and exits with status 1 if a picture is out of date.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def pictures() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Writes the pictures. With `--check`, reports which are not current."""
+    """Writes the pictures. With `--check`, reports which are out of date."""
     old = {path: text for path, text in pictures().items() if read(path) != text}
     for path, text in old.items():
         if "--check" in sys.argv[1:]:
-            print(f"{path.relative_to(ROOT)} is not current", file=sys.stderr)
+            shown = path.relative_to(ROOT)
+            hint = "run python scripts/pictures.py"
+            print(f"{shown} is out of date; hint: {hint}", file=sys.stderr)
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)

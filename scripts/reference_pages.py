@@ -3,7 +3,7 @@
     .venv/bin/python scripts/reference_pages.py [--check]
 
 Only the part of a page between `<!-- generated -->` and `<!-- /generated -->` is replaced. With
-`--check`, writes nothing, and exits with status 1 if a page is not current.
+`--check`, writes nothing, and exits with status 1 if a page is out of date.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def metrics() -> str:
             pass
         gate.set()
         handle.result(60)
-    rows = ["| metric | kind | labels | what |", "|---|---|---|---|"]
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
     bounds: dict[str, list[str]] = {}
     for name, said in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE):
         kind = re.search(rf"^# TYPE {name} (\w+)$", text, re.MULTILINE)
@@ -359,18 +359,30 @@ FIGURES = {
     "first_result_ms": "first result after {}",
     "grown_mb": "growth {}",
     "heartbeat_late_max_ms": "latest heartbeat {} late",
+    "home_p95_ms": "the Attention page p95 {}",
     "in_many_s": "in 1,000 executions {}",
     "in_one_s": "in a single execution {}",
     "late_p50_ms": "delay of other executions p50 {}",
     "late_p99_ms": "delay of other executions p99 {}",
+    "list_of_context": "lists at {} times the rate of a context",
+    "list_p95_ms": "lists that an index answers p95 {}",
     "more_than_w1_us": "{} longer than with small values",
+    "neighbours": "{} other executions",
     "of_empty": "with 1,000,000 {} times the rate of an empty database",
     "of_one_process": "{} times the rate of one process",
     "of_rows_in_hundreds": "{} times the rate of rows written in hundreds",
+    "of_rows_one_by_one": "{} times the time of rows written one by one",
+    "of_task_rows": "{} times the rate of rows written for tasks",
     "of_w2": "{} times the rate of W2",
     "of_w11": "{} times the rate of W11",
     "one_process_per_s": "one process {}",
     "p99_of_idle_p50": "p99 is {} times the idle p50",
+    "record_of_context": "records at {} times the rate of a context",
+    "resume_ms": "10,000 steps read again in {}",
+    "run_of_10000_p95_ms": "an execution of 10,000 tasks p95 {}",
+    "scan_p95_ms": "lists that scan rows p95 {}",
+    "send_elsewhere_p50_ms": "sent by another process p50 {}",
+    "send_p50_us": "p50 {}",
     "share_of_python": "tasks in Rust would save {} of the time",
     "start_elsewhere_p50_ms": "from submission to start p50 {}",
     "tick_max_ms": "latest tick {} late",
@@ -380,8 +392,9 @@ FIGURES = {
 
 def figure(name: str, value: float) -> str:
     """Formats a figure with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
-    # Values of 1,000 or more are shown without decimals, smaller values with two.
-    shown, plain = f"{value:,.{0 if value >= 1000 else 2}f}", name
+    # Counts, and values of 1,000 or more, are shown without decimals, other values with two.
+    is_whole = isinstance(value, int) or value >= 1000
+    shown, plain = f"{value:,.{0 if is_whole else 2}f}", name
     for end, unit, digits in UNITS:
         if name.endswith(end):
             shown, plain = f"{value:,.{digits}f}{unit}", name.removesuffix(end)
@@ -447,7 +460,7 @@ PAGES: dict[Path, Callable[[], str]] = {
 
 
 def outdated() -> dict[Path, str]:
-    """Returns the pages that are not current, with their new text."""
+    """Returns the pages that are out of date, with their new text."""
     found: dict[Path, str] = {}
     for path, make in PAGES.items():
         text = path.read_text()
@@ -461,11 +474,13 @@ def outdated() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Writes the pages. With `--check`, reports which are not current."""
+    """Writes the pages. With `--check`, reports which are out of date."""
     found = outdated()
     for path, text in found.items():
         if "--check" in sys.argv[1:]:
-            print(f"{path.relative_to(ROOT)} is not current", file=sys.stderr)
+            shown = path.relative_to(ROOT)
+            hint = "run python scripts/reference_pages.py"
+            print(f"{shown} is out of date; hint: {hint}", file=sys.stderr)
         else:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")

@@ -96,7 +96,7 @@ def items() -> dict[str, Item]:
                     owner = block[1]
                 elif method:
                     # Keeps the first method with this name. A second method exists only in builds
-                    # without some feature.
+                    # without a feature of the crate.
                     methods.setdefault(owner, {}).setdefault(method[1], purpose)
                 elif kind:
                     purposes.setdefault(kind[1] or kind[2], purpose)

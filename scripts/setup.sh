@@ -22,7 +22,7 @@ fail() {
     exit 1
 }
 
-[ -f "$lock" ] || fail "the file $lock does not exist"
+[ -f "$lock" ] || fail "the file $lock does not exist" "name a file of requirements/, without its suffix"
 case "$profile" in
     "" | dev | release | wheel) ;;
     *) fail "the profile is '$profile', but must be dev, release or wheel" ;;

@@ -47,7 +47,7 @@ case "${1:-}" in
             exit 1
         }
         if ! has_node || ! install_packages; then
-            say "Node or its packages were not found: the page is not built again for comparison"
+            say "Node is missing, or its packages cannot be installed: the page is not built again for comparison"
             exit 0
         fi
         folder=$(mktemp -d)

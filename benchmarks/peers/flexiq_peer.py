@@ -69,7 +69,7 @@ class FlexiQ(Peer):
             .step("two", nothing, after="one")
             .step("three", nothing, after="two")
         )
-        # A step can pass a value to the next one only by a fan-out, so this fan-out has width one.
+        # A step can pass a value to the next step only through a fan-out. This one has width one.
         self.payload = (
             Workflow("large")
             .step("one", write)

@@ -20,7 +20,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-#: The number of tasks that a peer runs at once, if the peer has a setting for it. cloaca's default.
+#: The number of tasks that a peer runs at once, if it has a setting for this number. It is cloaca's
+#: default.
 WORKERS = 4
 
 #: Default number of executions of each workload; for W12, of items.
@@ -96,12 +97,15 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 
 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
-    """Return the executions per second (the median of up to three rounds), and a round's size."""
+    """Return the rate per second (the median of three rounds, or of one), and a round's size.
+
+    The unit is an execution; for W12, an item.
+    """
     trial = max(1, min(count, 10))
     # The trial is measured twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial
     if trial * 10 < count and 20 * trial * estimate < seconds:
-        # In a short trial, fixed delays dominate.
+        # Fixed delays dominate a short trial, so a longer one gives a better estimate.
         estimate = timed(work, 10 * trial) / (10 * trial)
     size = max(trial, min(count, int(seconds / estimate)))
     rounds = 3 if 3 * size * estimate < seconds else 1
@@ -139,26 +143,26 @@ def main(peer_class: type[Peer]) -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def leave(result: dict[str, Any]) -> None:
+    def report(result: dict[str, Any]) -> None:
         answer.write(json.dumps(result) + "\n")
         answer.flush()
 
     database = options.url.partition(":")[0].replace("postgresql", "postgres")
     if database not in peer_class.databases:
-        leave({"cannot": f"it does not support {database}"})
+        report({"cannot": f"it does not support {database}"})
         return
     if options.workload in peer_class.cannot:
-        leave({"cannot": peer_class.cannot[options.workload]})
+        report({"cannot": peer_class.cannot[options.workload]})
         return
     peer = peer_class(options.url, options.workload)
     try:
         count = options.count or COUNTS[options.workload]
         figures, size = measure(peer, options.workload, count, options.seconds)
-        leave({"figures": figures, "count": size, "settings": peer_class.settings[database]})
+        report({"figures": figures, "count": size, "settings": peer_class.settings[database]})
     except Exception as error:
         # The last line on stderr may come from another thread of the library.
         traceback.print_exc()
-        leave({"cannot": f"it failed: {type(error).__name__}: {error}"})
+        report({"cannot": f"it failed: {type(error).__name__}: {error}"})
     finally:
         # Some libraries leave threads behind that keep the process alive, and some never finish
         # closing. Therefore the process waits for at most 10 s, and then exits at once.

@@ -60,7 +60,7 @@ class CannotInstallError(Exception):
 
 
 def last_line(text: str) -> str:
-    """Returns the last line that a failed program printed."""
+    """Returns the last line of a failed program's output, or says that the output was empty."""
     lines = text.strip().splitlines()
     return lines[-1].strip() if lines else "it printed nothing"
 
@@ -92,7 +92,7 @@ def install(name: str) -> Path:
 def run(
     name: str, python: Path, workload: str, url: str, *, count: int, seconds: float
 ) -> dict[str, Any]:
-    """Returns the output of a peer's program, or `{"why": …}` with the reason for its failure."""
+    """Returns a peer's figures, or `{"why": …}` with the reason why it has not measured any."""
     command = [str(python), str(HERE / f"{name}_peer.py"), workload, url]
     process = subprocess.Popen(
         [*command, "--count", str(count), "--seconds", str(seconds)],
@@ -231,13 +231,13 @@ def main() -> None:
                 for name, python in {"cloaca": Path(sys.executable), **pythons}.items():
                     if name == "cloaca" and own[SAME_AS.get(workload, workload)]:
                         continue
-                    asked = SAME_AS.get(workload, workload) if name == "cloaca" else workload
+                    measured = SAME_AS.get(workload, workload) if name == "cloaca" else workload
                     print(f"{database} {workload} {name}", file=sys.stderr, flush=True)
                     with new() as url:
-                        answer = run(name, python, asked, url, count=count, seconds=seconds)
-                    where = {"workload": asked, "database": database}
+                        answer = run(name, python, measured, url, count=count, seconds=seconds)
+                    where = {"workload": measured, "database": database}
                     if name == "cloaca":
-                        own[asked] = answer.get("figures", {})
+                        own[measured] = answer.get("figures", {})
                         report["cloaca"].append({**where, **answer})
                         if "why" in answer:
                             print(f"cloaca: {answer['why']}", file=sys.stderr, flush=True)

@@ -69,14 +69,15 @@ def main() -> int:
     first, code, _ = start("--die-in", VICTIM)
     if code != -signal.SIGKILL:
         print(
-            f"the first process should have died by SIGKILL, but ended with {code}", file=sys.stderr
+            f"the first process should have died by SIGKILL, but its exit status is {code}",
+            file=sys.stderr,
         )
         return 1
     print(f"   {paint('killed', '31;1')}: process {first} is gone, in the middle of '{VICTIM}'\n")
     print(paint("2. A new process opens the same database and continues", "1"))
     second, code, seconds = start()
     if code != 0:
-        print(f"the second process failed with {code}", file=sys.stderr)
+        print(f"the second process failed with exit status {code}", file=sys.stderr)
         return 1
     print(f"   {paint('complete', '32;1')} after {seconds:.1f} s, start of Python included\n")
     return show(first, second)

@@ -41,12 +41,16 @@ impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value; {USAGE}"));
+            let mut value = || {
+                words
+                    .next()
+                    .ok_or(format!("{word} needs a value; hint: {USAGE}"))
+            };
             match word.as_str() {
                 "--sqlite" => options.sqlite = Some(value()?.into()),
                 "--postgres" => options.postgres = Some(value()?),
                 "--quick" => options.quick = true,
-                _ => return Err(format!("unknown argument {word:?}; {USAGE}")),
+                _ => return Err(format!("unknown argument {word:?}; hint: {USAGE}")),
             }
         }
         if options.sqlite.is_none() && options.postgres.is_none() {
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_requires_a_database() {
+    fn parse_refuses_missing_databases_missing_values_and_unknown_options() {
         assert!(parse(&["--quick"]).is_err());
         assert!(parse(&["--sqlite"]).is_err());
         assert!(parse(&["--sqlite", "x", "--slow"]).is_err());

@@ -23,6 +23,7 @@ impl Commits {
 /// The rates of several rounds, in executions per second. The figure is the median of the rates.
 pub struct Rate {
     rounds: Vec<f64>,
+    /// The number of tasks of each execution.
     tasks: usize,
 }
 
@@ -60,7 +61,7 @@ fn tenths(value: f64) -> f64 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "counts of a benchmark are small"
+    reason = "the counts of a benchmark are small enough to be exact as f64"
 )]
 fn count(value: usize) -> f64 {
     value as f64

@@ -276,7 +276,7 @@ async fn check(administrator: &Client) -> Outcome {
         Ok(())
     } else {
         Err(format!(
-            "rows are missing: {executions} batches of executions and {tasks} batches of tasks are unfinished \
+            "a round wrote wrong rows: {executions} batches of executions and {tasks} batches of tasks are unfinished \
              (1 and 1 expected), {finished} executions are finished (at least 1 expected)"
         )
         .into())

@@ -121,7 +121,7 @@ pub fn measure(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>
             let rate = rate(&file, "FULL", WITHOUT_ROWID, workload, size, effort)?;
             batches.insert(size.to_string(), rate.to_json());
         }
-        // Compares two other settings at 100 executions per transaction, the size that `limit` uses.
+        // Measures two other settings, at the 100 executions per transaction that `limit` uses for W2 and W3.
         for (name, synchronous, option) in [
             ("100_normal", "NORMAL", WITHOUT_ROWID),
             ("100_rowid", "FULL", ""),
@@ -247,7 +247,7 @@ fn finish(
             attempt: 1,
         }
         .execute(connection)?;
-        assert_eq!(finished, 1, "the task has the expected claim");
+        assert_eq!(finished, 1, "number of rows with the task's claim");
     }
     for id in &batch.ids {
         FinishExecution {

@@ -1,6 +1,7 @@
 //! SQL statements as types. Diesel prepares a statement with its own type only once per connection.
 
-/// Splits `text` at its `?` placeholders into `N` pieces. Fails to compile if the number of pieces is not `N`.
+/// Splits `text` at its `?` placeholders into `N` pieces. Panics if the number of pieces is not `N`; in a constant, this
+/// is an error of the compiler.
 pub const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     let bytes = text.as_bytes();
     let mut pieces = [""; N];
@@ -53,7 +54,7 @@ macro_rules! statement {
                 out.push_sql(first);
                 $(
                     out.push_bind_param::<$sql, _>(&self.$field)?;
-                    out.push_sql(rest.next().expect("one piece after each field"));
+                    out.push_sql(rest.next().expect("a piece follows each field"));
                 )*
                 debug_assert!(rest.next().is_none());
                 Ok(())

@@ -190,11 +190,7 @@ fn cost(engine: &EngineHandle) -> Duration {
 
 /// Checks that neither the number of queues in a claim nor the time of an execution grows with the number of versions.
 /// Versions are added to `store`, but not to `other`.
-fn check_claim_cost(
-    store: &Arc<dyn Store>,
-    other: Arc<dyn Store>,
-    add_versions: impl FnOnce(),
-) {
+fn check_claim_cost(store: &Arc<dyn Store>, other: Arc<dyn Store>, add_versions: impl FnOnce()) {
     let counting = Arc::new(CountingStore {
         below: Arc::clone(store),
         claim_size: AtomicUsize::new(0),

@@ -81,7 +81,7 @@ impl Summary {
             let Some(line) = Line::parse(text.trim_end()) else {
                 let place = format!("{}:{number}", file.display());
                 return Err(TaskError::abort(format!(
-                    "{place} is not a line of an access log"
+                    "cannot parse {place} as a line of an access log"
                 )));
             };
             self.add(&line);
