@@ -280,14 +280,12 @@ pub fn task_status(name: Option<&str>) -> Result<Option<TaskStatus>, Error> {
     let Some(name) = name else {
         return Ok(None);
     };
-    match TaskStatus::ALL.iter().find(|status| status.name() == name) {
-        Some(status) => Ok(Some(*status)),
-        None => {
-            let known: Vec<&str> = TaskStatus::ALL.iter().map(|status| status.name()).collect();
-            Err(invalid(format!("'{name}' is not the state of a task"))
-                .with_hint(format!("a state is one of {}", known.join(", "))))
-        }
+    if let Some(status) = TaskStatus::ALL.iter().find(|status| status.name() == name) {
+        return Ok(Some(*status));
     }
+    let known: Vec<&str> = TaskStatus::ALL.iter().map(|status| status.name()).collect();
+    Err(invalid(format!("'{name}' is not the state of a task"))
+        .with_hint(format!("a state is one of {}", known.join(", "))))
 }
 
 /// Parses the id of a schedule or trigger.

@@ -80,7 +80,7 @@ impl Call<'_> {
         let unreadable = |reason: String| Problem::new("bad_request", reason);
         let text = std::str::from_utf8(body);
         let text = text.map_err(|error| unreadable(format!("the body is not UTF-8: {error}")))?;
-        if text.contains("\\u0000") || text.contains('\0') {
+        if has_nul(text) {
             return Err(Problem::invalid("", "a NUL character cannot be stored"));
         }
         if text.starts_with('\u{feff}') {
@@ -302,4 +302,15 @@ fn tag_of(body: &str) -> String {
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
+}
+
+/// Returns whether a JSON text contains a NUL character, also as an escape. The escape `\\u0000`, in which
+/// the backslash itself is escaped, stands for other characters.
+fn has_nul(text: &str) -> bool {
+    let mut escapes = text.match_indices("\\u0000");
+    text.contains('\0')
+        || escapes.any(|(at, _)| {
+            let before = text.as_bytes()[..at].iter().rev();
+            before.take_while(|byte| **byte == b'\\').count() % 2 == 0
+        })
 }

@@ -31,16 +31,16 @@ def json_context(
     from cloaca._core import Context
 
     place = "the JSON"
-    if text == "-":
-        place, text = "stdin", sys.stdin.read()
-    elif text.startswith("@"):
-        from pathlib import Path
+    try:
+        if text == "-":
+            place, text = "stdin", sys.stdin.read()
+        elif text.startswith("@"):
+            from pathlib import Path
 
-        place = text[1:]
-        try:
+            place = text[1:]
             text = Path(place).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{place} cannot be read: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{place} cannot be read: {error}") from None
     try:
         return Context.from_json(text)
     except ValueError as error:

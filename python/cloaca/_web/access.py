@@ -53,11 +53,12 @@ class Access:
         wanted = set(permissions)
         #: The name of the caller.
         self.user = str(user)
-        self._core = _core.WebAccess(self.user, [*wanted], None if tenants is None else [*tenants])
+        names = None if tenants is None else tuple(tenants)
+        self._core = _core.WebAccess(self.user, [*wanted], None if names is None else [*names])
         #: The permissions.
         self.permissions = tuple(name for name in PERMISSIONS if name in wanted)
         #: The schemas of the tenants; `None` means all tenants and the default schema.
-        self.tenants = None if tenants is None else tuple(tenants)
+        self.tenants = names
 
     def __repr__(self) -> str:
         """Return the user and the permissions."""

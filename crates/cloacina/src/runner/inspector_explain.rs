@@ -86,11 +86,11 @@ impl Inspector {
         let execution = self.execution(id)?;
         let runners = self.runners()?;
         let mut offers = self.store.offers(execution.workflow().name())?;
-        offers.extend(
-            own.iter()
-                .filter(|offer| offer.workflow == execution.workflow().name())
-                .cloned(),
-        );
+        let workflow = execution.workflow().name();
+        for offer in own.iter().filter(|offer| offer.workflow == workflow) {
+            offers.retain(|stored| stored.runner != offer.runner);
+            offers.push(offer.clone());
+        }
         let maps = self.maps_of(&execution)?;
         let presences: Vec<Presence> = runners.into_iter().map(|view| view.presence).collect();
         let input = DiagnosisInput {

@@ -218,6 +218,7 @@ fn f4_two_runners_fire_each_tick_once() {
         }
         let mut started = executions(&engines[0], id);
         assert_eq!(started.len(), 20);
+        started.sort_unstable();
         started.dedup();
         assert_eq!(started.len(), 20);
         let filter = cloacina::runner::ListFilter {
