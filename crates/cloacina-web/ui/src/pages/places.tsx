@@ -102,7 +102,7 @@ export function DatabasePage() {
         <div class="actions"><button type="button" onClick={reload}>Check again</button>{may("delete") && <button type="button" class="danger" onClick={() => setAsks(true)}>Delete old executions…</button>}</div>
       </div>
       {error && <ErrorBox error={error} retry={reload} />}
-      {!data && !error && <Loading />}
+      {!data && !error && <Loading what="The whole database is being checked. A million executions take some seconds…" />}
       {data && (
         <>
           <dl class="facts">

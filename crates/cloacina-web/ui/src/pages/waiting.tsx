@@ -39,7 +39,7 @@ export function WaitItem({ group }: { group: WaitGroup }) {
     <li class="item">
       <Mark of={MARKS[reason.code] ?? "Ready"} />
       <div>
-        <p><strong>{count > 1 && `${count} × `}{workflow}</strong>: {reason.sentence} {reason.until && <span class="quiet"><Time at={reason.until} isRelative /></span>}</p>
+        <p><strong>{count > 1 && `${count} × `}{workflow}</strong>: {reason.sentence} {reason.until && !reason.sentence.includes("(in ") && <span class="quiet"><Time at={reason.until} isRelative /></span>}</p>
         {reason.remedy?.includes("runner") && <Command text="cloaca worker FILE.py" />}
         <p class="quiet">
           {reason.remedy && <>To resolve it: {reason.remedy} · </>}

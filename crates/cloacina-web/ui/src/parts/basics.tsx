@@ -92,13 +92,13 @@ export function ErrorBox({ error, retry }: { error: ApiError; retry?: () => void
   );
 }
 
-export function Loading() {
+export function Loading({ what = "Loading…" }: { what?: string }) {
   const [isLate, setLate] = useState(false);
   useEffect(() => {
     const timer = setTimeout(() => setLate(true), 400);
     return () => clearTimeout(timer);
   }, []);
-  return <p class="quiet loading" role="status">{isLate ? "Loading…" : ""}</p>;
+  return <p class="quiet loading" role="status">{isLate ? what : ""}</p>;
 }
 
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
