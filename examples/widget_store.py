@@ -7,11 +7,12 @@ import time
 import cloaca
 
 PARCELS = 3
+WIDGETS = 2
 
 store = sqlite3.connect("store.sqlite", check_same_thread=False)
-store.executescript(
-    "CREATE TABLE stock (left_over INTEGER); INSERT INTO stock VALUES (2);"
-    "CREATE TABLE orders (id TEXT PRIMARY KEY, status TEXT, progress INTEGER);"
+store.execute(
+    "CREATE TABLE IF NOT EXISTS orders"
+    " (id TEXT PRIMARY KEY, status TEXT, progress INTEGER, has_widget INTEGER)"
 )
 lock = threading.Lock()
 
@@ -21,17 +22,26 @@ def change(sql, *values):
         return store.execute(sql, values).rowcount
 
 
+# If the process dies during a step, the step runs again. So each of the following functions has the
+# same effect if it runs twice: for example, an order never reserves a second widget.
+
+
 def create_order(order):
-    # If the process dies during this step, the step runs again. It must not create a second order.
-    change("INSERT OR IGNORE INTO orders VALUES (?, 'PENDING', 0)", order)
+    change("INSERT OR IGNORE INTO orders VALUES (?, 'PENDING', 0, 0)", order)
 
 
-def reserve_widget():
-    return change("UPDATE stock SET left_over = left_over - 1 WHERE left_over > 0") == 1
+def reserve_widget(order):
+    changed = change(
+        "UPDATE orders SET has_widget = 1 WHERE id = ?"
+        " AND (has_widget OR (SELECT sum(has_widget) FROM orders) < ?)",
+        order,
+        WIDGETS,
+    )
+    return changed == 1
 
 
-def put_widget_back():
-    change("UPDATE stock SET left_over = left_over + 1")
+def put_widget_back(order):
+    change("UPDATE orders SET has_widget = 0 WHERE id = ?", order)
 
 
 def set_status(order, status):
@@ -46,7 +56,7 @@ def set_progress(order, parcel):
 def checkout(handle: cloaca.TaskHandle) -> str:
     order = handle.execution_id
     handle.step("create", create_order, order)
-    if not handle.step("reserve", reserve_widget):
+    if not handle.step("reserve", reserve_widget, order):
         handle.step("sold out", set_status, order, "SOLD OUT")
         return "SOLD OUT"
     try:
@@ -54,7 +64,7 @@ def checkout(handle: cloaca.TaskHandle) -> str:
     except TimeoutError:
         payment = None
     if payment != "paid":
-        handle.step("put back", put_widget_back)
+        handle.step("put back", put_widget_back, order)
         handle.step("cancel", set_status, order, "CANCELLED")
         return "CANCELLED"
     handle.step("paid", set_status, order, "PAID")
@@ -67,14 +77,16 @@ def checkout(handle: cloaca.TaskHandle) -> str:
 
 if __name__ == "__main__":
     with cloaca.DefaultRunner("sqlite:///widgets.db") as runner:
-        first = runner.submit("checkout")
+        # If the program is started again, the keys find these orders instead of creating new ones.
+        first = runner.submit("checkout", key="first")
         runner.send("payment", "paid", key=first.id)
         print(first.result().output)
         # The second order keeps the last widget reserved while it waits for its payment.
-        second = runner.submit("checkout")
-        while not list(runner.waits(workflow="checkout")):
+        second = runner.submit("checkout", key="second")
+        while not second.done() and not list(runner.waits(workflow="checkout")):
             time.sleep(0.01)
-        print(runner.execute("checkout").output)
+        print(runner.execute("checkout", key="third").output)
         runner.send("payment", "refused", key=second.id)
         print(second.result().output)
-    print(store.execute("SELECT left_over FROM stock").fetchone()[0], "widget left")
+    sold = store.execute("SELECT sum(has_widget) FROM orders").fetchone()[0]
+    print(WIDGETS - sold, "widget left")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt from the extras in pyproject.toml.
-# Resolves the package versions for the oldest supported Python version. Packages that have wheels for this version also have
+# Resolves the package versions for the oldest supported Python version. These packages also have
 # wheels for newer versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,8 +15,9 @@ for name in test demo docs web; do
         --no-header --annotation-style line \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
         --output-file "$folder/$name.txt" pyproject.toml
+    if [ "$name" = web ]; then target=test-web; else target=$name; fi
     {
-        echo "# The exact packages of \`make $name\`, for Python 3.11 and newer. Written by \`make lock\`."
+        echo "# The exact packages of \`make $target\`, for Python 3.11 and newer. Written by \`make lock\`."
         cat "$folder/$name.txt"
     } >"requirements/$name.txt"
 done

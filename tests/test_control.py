@@ -12,7 +12,7 @@ import pytest
 import cloaca
 
 
-def test_d2_task_can_retry_fail_for_good_or_snooze(runner):
+def test_d2_task_can_request_a_retry_a_failure_or_a_snooze(runner):
     snoozes = itertools.count(1)
     with cloaca.WorkflowBuilder("asks"):
 

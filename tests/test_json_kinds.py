@@ -25,6 +25,7 @@ class Fields(pydantic.BaseModel):
     price: decimal.Decimal
     rounded: decimal.Decimal
     count: int | None
+    pair: Annotated[list[int], pydantic.Field(json_schema_extra={"enum": [[1, 2], [3, 4]]})]
     word: Literal["a"] = "a"
 
     @pydantic.field_serializer("rounded")
@@ -100,6 +101,7 @@ def test_j6_parameter_that_accepts_the_stored_kind_is_allowed(made, taken):
         ("price", str, float),
         ("rounded", float, None),
         ("count", int, str),
+        ("pair", list[int], str),
         ("word", str, int),
     ],
 )

@@ -1,8 +1,9 @@
 """Functions without types get the same arguments as before typed tasks existed (semantics J2).
 
 The resolver decides which arguments a task's function gets. These tests compare the resolver with
-the rule that applied before typed tasks existed (the *former rule*), for every function that
-`@cloaca.task` decorates in the tests, examples, benchmarks and documentation.
+the rule that applied before typed tasks existed (the *former rule*), for the functions that
+`@cloaca.task` decorates in the tests, examples, benchmarks and documentation. Two kinds of
+functions are left out: those that the former rule refused, and those in the files in `TYPED`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ impl Content {
         Some(returned.object.clone_ref(py))
     }
 
-    /// Whether no read has returned a list or dict.
+    /// Whether no returned list or dict is kept.
     pub fn is_unread(&self) -> bool {
         self.returned.is_empty()
     }

@@ -1,4 +1,5 @@
-//! `#[task]`: expands to the unchanged function and to a type with the same name, which implements `Task`.
+//! `#[task]`: expands to the function without the parameter attributes of `#[task]`, and to a type with the same name,
+//! which implements `Task`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -89,7 +90,9 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
     {
         return Err(Error::new(
             output.span(),
-            "this task has no result: it writes the context, or takes and returns nothing",
+            "`output` names a task's result, but this task has none: it takes `&mut Context`, or it has no parameters \
+             except resources and returns no value\n\
+             hint: remove `output`, or return a value without taking `&mut Context`",
         ));
     }
     let result = signature

@@ -156,7 +156,7 @@ fn problem(status: u16) -> Value {
     let known = CODES.iter().find(|(_, known, _)| known.as_u16() == status);
     let about = match (status, known) {
         (409, _) => {
-            "The state of the execution, or an earlier decision, does not allow the change."
+            "The state of the execution does not allow the change, or the approval was already decided."
         }
         (503, _) => "The database cannot be reached.",
         (_, Some((_, _, about))) => about,

@@ -39,7 +39,8 @@ impl World {
         let name = fresh_name();
         let options = PostgresOptions::from_url(url).unwrap();
         let mut options = options.with_schema(&name).unwrap();
-        // On a slow machine, the migrations take longer than the timeout of the tests.
+        // Migrates with the default timeout, because on a slow machine the migrations take longer than
+        // `ANSWER_TIMEOUT`.
         drop(PostgresStore::open(&options).unwrap());
         options.application_name.clone_from(&name);
         options.answer_timeout = ANSWER_TIMEOUT;

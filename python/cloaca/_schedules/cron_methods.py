@@ -335,16 +335,17 @@ class ScheduleMethods:
         return [tick_dict(tick) for tick in ticks]
 
     def get_cron_execution_stats(self, since: str | datetime) -> dict[str, Any]:
-        """Return how many ticks since a time should have started an execution, and how many did.
+        """Return the number of ticks since a time, by outcome.
 
         Args:
             since: RFC 3339 text or a datetime, with a time zone.
 
         Returns:
-            A dict with `total_executions` (all these ticks), `successful_executions` (ticks that
-            started an execution), `lost_executions` (missed ticks, and ticks of an unknown
-            workflow), `success_rate` (0 to 1; 0 if there were no ticks), and
-            `missed_executions`, `skipped_executions`, `overlapped_executions`, `queued_executions`.
+            A dict with `total_executions` (fired, missed and skipped ticks; overlapped and queued
+            ticks are not included), `successful_executions` (fired ticks), `lost_executions`
+            (missed and skipped ticks), `success_rate` (successful / total; 0 if the total is 0),
+            and one count for each of the other outcomes: `missed_executions`,
+            `skipped_executions`, `overlapped_executions`, `queued_executions`.
 
         Raises:
             ScheduleError: The time cannot be read. The error is a `ValueError`.

@@ -34,13 +34,15 @@ def joined(parts: Iterable[Kinds]) -> Kinds:
 
 
 def kind_of(value: object) -> str:
-    """Returns the kind of a value of a `Literal` or an `Enum`."""
+    """Returns the kind of a value of a `Literal`, an `Enum`, or a schema's `const` or `enum`."""
     if value is None:
         return NULL
     if isinstance(value, bool):
         return BOOLEAN
     if isinstance(value, (int, float)):
         return NUMBER
+    if isinstance(value, list):
+        return ARRAY
     return STRING if isinstance(value, str) else OBJECT
 
 

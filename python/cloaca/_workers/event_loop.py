@@ -199,7 +199,7 @@ async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
     for task in left:
         task.cancel()
     if left:
-        # A coroutine that swallows its cancellation must not delay the shutdown.
+        # A coroutine that swallows its cancellation must not delay the shutdown by more than 1 s.
         await asyncio.wait(left, timeout=1)
 
 
@@ -226,7 +226,8 @@ async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
 async def _outcome_of(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a task's coroutine function, and returns its outcome.
 
-    A cancelled coroutine fails. The engine knows whether it requested the cancellation.
+    A cancelled coroutine is reported as failed. The engine distinguishes a cancellation that it
+    requested from one that the task's own code caused.
     """
     try:
         task = registry.task(work.handler)

@@ -202,8 +202,9 @@ def task(
             task as external. The runners of this process then run the task, no matter which program
             submitted the execution. The other program's definition applies. Only the id is needed
             here; all other given options must agree with that definition. A contradiction raises an
-            error when a runner starts or submits. If the definition is stored later, the
-            contradicting task is ignored, and the reason is logged.
+            error when a runner starts or submits. If the other program stores its definition after
+            this runner has started, a task that contradicts the definition is ignored, and the
+            reason is logged.
 
     Returns:
         The function itself.

@@ -17,7 +17,8 @@ use serde_json::value::RawValue;
 
 use crate::problem::Problem;
 
-/// Maximum size, in bytes, of a value that is sent without an explicit request for values of any size.
+/// Maximum size, in bytes, of a value that an answer contains by default. A larger value is sent only if the route
+/// has the parameter `full` and the request sets it.
 pub(crate) const MAX_INLINE: usize = 64 * 1024;
 
 /// A page of a list. `next` and `prev` are cursors for the same list with the same filter.

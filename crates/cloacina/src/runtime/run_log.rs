@@ -1,4 +1,5 @@
-//! The log events about executions and attempts (semantics E9). Most are logged once the change that they describe is durable.
+//! The log events about executions and attempts (semantics E9). Most are logged after the change that they describe is
+//! durable.
 //!
 //! The events have their own target, so that a subscriber can recognize them. The level of an event is checked before the event
 //! is built, so that a disabled level costs only a comparison.
@@ -33,8 +34,8 @@ pub(super) struct RunLog {
 }
 
 impl RunLog {
-    /// Logs the start of an execution after a worker has taken its first task. This must be called before `execution` notes the
-    /// start.
+    /// Logs the start of an execution after a worker has taken its first task. This must be called before the start is
+    /// recorded in `execution`.
     pub(super) fn note_start(&mut self, execution: &Execution, task: Ordinal) {
         if !tracing::event_enabled!(target: RUN_TARGET, Level::INFO) {
             return;
@@ -145,7 +146,7 @@ fn log_event(execution: &Execution, event: &HistoryEvent) {
     } else if event.kind == HistoryKind::TaskSnoozed.name() {
         "snoozes"
     } else if event.kind == HistoryKind::TaskReleased.name() {
-        "was returned before its end"
+        "was not finished, and its runner returned the claim"
     } else if event.kind == HistoryKind::TaskRescued.name() {
         "was lost with its runner"
     } else {

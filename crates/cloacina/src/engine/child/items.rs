@@ -102,7 +102,8 @@ impl Execution {
                 });
             }
         };
-        // M4: the child inherits the priority, and the earlier of the two deadlines applies.
+        // M4: the child inherits the priority. Its timeout is shortened to the time that its parent has left, except
+        // with `ParentEnd::Abandon`.
         let timeout = self.definition(ordinal).timeout.or(found.default_timeout);
         let (timeout, own) = self.child_timeout(ordinal, timeout, now);
         let start = ChildStart {

@@ -29,7 +29,7 @@ impl WorkQueue {
         self.state.lock().running.forget_ended(key);
     }
 
-    /// Whether a worker is still running the function of an attempt, even if the attempt was taken away from it.
+    /// Whether a worker is still running the function of an attempt, even if the attempt was evicted.
     pub fn occupies(&self, key: AttemptKey) -> bool {
         self.state.lock().running.occupies(key)
     }

@@ -10,7 +10,7 @@ use crate::runtime::assignment::{Executor, WorkToken};
 use crate::runtime::{Mailbox, Message};
 use crate::types::{Claim, ExecutionId, Ordinal};
 
-/// How long a worker waits for a free slot before it checks whether its attempt has been taken away.
+/// How long a worker waits for a free slot before it checks whether its attempt has been evicted.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Releases and reacquires slots for the tasks of one executor, and informs the coordinator.
@@ -39,8 +39,8 @@ impl Deferrals {
     }
 
     /// Releases the slot of a running attempt, so that another task can run. Returns `false` if the attempt has already
-    /// released its slot or was taken away from this worker, if too many attempts have released their slots, or if the
-    /// runner shares its workers with other runners.
+    /// released its slot or was evicted, if too many attempts have released their slots, or if the runner shares its
+    /// workers with other runners.
     pub fn begin(&self, token: WorkToken) -> bool {
         let Some(attempt) = self.queue.release_slot(token) else {
             return false;
@@ -49,7 +49,7 @@ impl Deferrals {
         true
     }
 
-    /// Reacquires a slot. If the caller is a worker thread, waits until a slot is free or the attempt is taken away.
+    /// Reacquires a slot. If the caller is a worker thread, waits until a slot is free or the attempt is evicted.
     pub fn end(&self, token: WorkToken) {
         let attempt = loop {
             match self.queue.reacquire_slot(token, self.executor, PATIENCE) {

@@ -1,4 +1,4 @@
-//! Takes attempts away from their workers and frees the slots of these workers.
+//! Evicts attempts and frees the slots of their workers.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::types::Monotonic;
 use crate::types::sync::MutexGuard;
 
 impl WorkQueue {
-    /// Takes overdue attempts away from their workers, and notifies these workers.
+    /// Evicts overdue attempts, and notifies their workers.
     pub fn take_overdue(&self, now: Monotonic) -> Vec<Running> {
         let mut state = self.state.lock();
         let overdue = state.running.evict_overdue(now);
@@ -23,8 +23,8 @@ impl WorkQueue {
         })
     }
 
-    /// D5: takes an attempt away from its worker because its execution timed out, and notifies the worker. Returns whether the
-    /// attempt was running.
+    /// D5: evicts an attempt because its execution timed out, and notifies its worker. Returns whether the attempt was
+    /// running.
     pub(in crate::runtime) fn take_away(&self, key: AttemptKey) -> bool {
         let mut state = self.state.lock();
         let Some((token, _)) = state.running.cancel(key) else {
@@ -38,7 +38,7 @@ impl WorkQueue {
         true
     }
 
-    /// Takes all running attempts away from their workers. The results of these attempts will be dropped.
+    /// Evicts all running attempts. The results of these attempts will be dropped.
     pub fn abandon(&self) -> Vec<Running> {
         let mut state = self.state.lock();
         // From now on no coordinator checks the deadlines of these attempts, so the slot of a worker that hangs is freed now.
@@ -53,7 +53,7 @@ impl WorkQueue {
         })
     }
 
-    /// Frees the slots of attempts that were taken away, and notifies the workers of these attempts.
+    /// Frees the slots of evicted attempts, and notifies the workers of these attempts.
     fn vacate(
         &self,
         mut state: MutexGuard<'_, QueueState>,

@@ -1,4 +1,6 @@
 //! The attempts that the workers of one executor are running, by token.
+//!
+//! An attempt is *evicted* when the engine ends it although its function still runs.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -19,8 +21,8 @@ pub(super) struct RunningSet {
     attempts: FxHashMap<WorkToken, Running>,
     /// The number of deferred attempts, which have released their slot.
     deferred: usize,
-    /// Attempts that were taken away from their workers. The worker of such an attempt has lost its slot, and must end
-    /// when the function returns.
+    /// The evicted attempts. The worker of an evicted attempt has lost its slot, and must end when the function
+    /// returns.
     evicted: FxHashMap<WorkToken, Evicted>,
     /// A time that is not later than any deadline. It is the earliest deadline, unless the attempt with that deadline has
     /// ended.
@@ -31,7 +33,7 @@ pub(super) struct RunningSet {
     ended: VecDeque<AttemptStart>,
 }
 
-/// An attempt that was taken away from its worker. Its function is still running.
+/// An evicted attempt. Its function is still running.
 struct Evicted {
     key: AttemptKey,
     /// Whether its workflow has final tasks, which must wait for the function (Q2).
@@ -70,7 +72,7 @@ impl RunningSet {
         }
     }
 
-    /// Takes overdue attempts away from their workers.
+    /// Evicts overdue attempts.
     pub(super) fn evict_overdue(&mut self, now: Monotonic) -> Vec<(WorkToken, Running)> {
         if self.first_deadline.is_none_or(|first| first > now) {
             return Vec::new();
@@ -90,14 +92,14 @@ impl RunningSet {
         evicted
     }
 
-    /// Takes all attempts away from their workers.
+    /// Evicts all attempts.
     pub(super) fn evict_all(&mut self) -> Vec<(WorkToken, Running)> {
         self.first_deadline = None;
         let tokens: Vec<WorkToken> = self.attempts.keys().copied().collect();
         self.evict(&tokens)
     }
 
-    /// Takes these attempts away from their workers.
+    /// Evicts these attempts.
     pub(super) fn evict(&mut self, tokens: &[WorkToken]) -> Vec<(WorkToken, Running)> {
         for token in tokens {
             if let Some(running) = self.attempts.get(token) {
@@ -192,7 +194,7 @@ impl RunningSet {
         Some((running.execution, running.task, running.claim))
     }
 
-    /// Whether the function of an attempt is still running, even if the attempt was taken away from its worker.
+    /// Whether the function of an attempt is still running, even if the attempt was evicted.
     pub(super) fn occupies(&self, key: AttemptKey) -> bool {
         let mut running = self
             .attempts
@@ -201,7 +203,7 @@ impl RunningSet {
         running.any(|known| known == key) || self.evicted.values().any(|known| known.key == key)
     }
 
-    /// Whether final tasks wait for a function whose attempt was taken away.
+    /// Whether final tasks wait for the function of an evicted attempt.
     pub(super) fn delays_finals(&self) -> bool {
         self.evicted.values().any(|known| known.delays_finals)
     }
@@ -292,7 +294,7 @@ mod tests {
         assert_eq!((set.busy(), set.deferred()), (0, 0));
         assert!(
             set.set_deferred(2, false).is_none(),
-            "the attempt was taken away"
+            "the attempt was evicted"
         );
     }
 

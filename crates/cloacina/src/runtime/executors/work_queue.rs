@@ -55,8 +55,8 @@ pub struct WorkQueue {
     pub(super) state: Mutex<QueueState>,
     work_ready: Condvar,
     pub(super) noticed: Condvar,
-    /// A condition variable that is notified when a slot becomes free or when attempts are taken away. Workers that
-    /// want to reacquire a slot wait on it.
+    /// A condition variable that is notified when a slot becomes free or when attempts are evicted. Workers that want
+    /// to reacquire a slot wait on it.
     pub(super) slot_free: Condvar,
     next_token: AtomicU64,
     /// The hook that is called after work or a notice has arrived, for executors that do not block on the queue.
@@ -83,7 +83,7 @@ pub struct DispatchedWork {
 pub(super) enum Reacquired {
     /// The attempt has a slot and may continue.
     Yes(AttemptKey),
-    /// The attempt was taken away from its worker.
+    /// The attempt was evicted.
     Gone,
     /// No slot became free in time.
     NotYet,
@@ -348,7 +348,8 @@ impl WorkQueue {
         self.call_hook();
     }
 
-    /// Whether no attempt is running, no work is ready, and no final task waits for a function whose attempt was taken away.
+    /// Whether the queue has nothing to do: no running attempt, no ready work, and no evicted attempt whose
+    /// still-running function delays final tasks.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.running.len() == 0 && !state.running.delays_finals() && state.ready.is_empty()
@@ -360,7 +361,7 @@ impl WorkQueue {
     }
 
     /// Releases the slot of a deferred attempt. Returns `None` if the attempt has already released its slot or was
-    /// taken away, if too many attempts have released their slots, or if the queue is shared.
+    /// evicted, if too many attempts have released their slots, or if the queue is shared.
     pub(super) fn release_slot(&self, token: WorkToken) -> Option<AttemptKey> {
         let mut state = self.state.lock();
         // A shared worker serves several runners, and the queue of one runner cannot start a replacement for the

@@ -10,32 +10,35 @@ use super::statement::query;
 use crate::types::{ExecutionId, Timestamp};
 use crate::workflow::queue;
 
-// `due` lists the queues with ready tasks that have no due time, and `late` lists the queues with ready tasks that have
-// one. Each recursive step looks up the next queue in an index.
+// `immediate` lists the queues with tasks that are ready at once (`ready_at` is null). `timed` lists the queues with
+// tasks that become ready at a time (`ready_at`). Each recursive step looks up the next queue in an index. The queue
+// `queue::WAITING` is excluded, because no worker claims from it: its tasks wait, and their `ready_at` is the time at
+// which the engine next checks the wait.
 query! {
     Ready { now: i64 => BigInt, per_queue: i64 => BigInt, limit: i64 => BigInt, waiting: i64 => BigInt } -> SqlUuid;
-    "WITH RECURSIVE due (queue) AS (
+    "WITH RECURSIVE immediate (queue) AS (
          SELECT (SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL)
          UNION ALL
-         SELECT (SELECT min(t.queue) FROM cloacina_tasks AS t WHERE t.state = 1 AND t.ready_at IS NULL AND t.queue > due.queue)
-         FROM due WHERE due.queue IS NOT NULL
-     ), late (queue) AS (
+         SELECT (SELECT min(t.queue) FROM cloacina_tasks AS t
+             WHERE t.state = 1 AND t.ready_at IS NULL AND t.queue > immediate.queue)
+         FROM immediate WHERE immediate.queue IS NOT NULL
+     ), timed (queue) AS (
          SELECT (SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NOT NULL)
          UNION ALL
          SELECT (SELECT min(t.queue) FROM cloacina_tasks AS t
-             WHERE t.state = 1 AND t.ready_at IS NOT NULL AND t.queue > late.queue)
-         FROM late WHERE late.queue IS NOT NULL
+             WHERE t.state = 1 AND t.ready_at IS NOT NULL AND t.queue > timed.queue)
+         FROM timed WHERE timed.queue IS NOT NULL
      )
      (SELECT m.execution_id FROM cloacina_maps AS m WHERE m.due_at IS NOT NULL AND m.due_at <= $1
      ORDER BY m.priority DESC, m.execution_id, m.ordinal LIMIT $2)
      UNION ALL
-     (SELECT f.execution_id FROM due CROSS JOIN LATERAL (
-         SELECT t.execution_id FROM cloacina_tasks AS t WHERE t.queue = due.queue AND t.state = 1 AND t.ready_at IS NULL
-         ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT $2) AS f LIMIT $3)
+     (SELECT f.execution_id FROM immediate CROSS JOIN LATERAL (
+         SELECT t.execution_id FROM cloacina_tasks AS t WHERE t.queue = immediate.queue AND t.state = 1
+         AND t.ready_at IS NULL ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT $2) AS f LIMIT $3)
      UNION ALL
-     (SELECT f.execution_id FROM late CROSS JOIN LATERAL (
-         SELECT t.execution_id FROM cloacina_tasks AS t WHERE t.queue = late.queue AND t.state = 1
-         AND t.ready_at IS NOT NULL AND t.ready_at <= $1 ORDER BY t.ready_at LIMIT $2) AS f WHERE late.queue <> $4 LIMIT $3)"
+     (SELECT f.execution_id FROM timed CROSS JOIN LATERAL (
+         SELECT t.execution_id FROM cloacina_tasks AS t WHERE t.queue = timed.queue AND t.state = 1
+         AND t.ready_at IS NOT NULL AND t.ready_at <= $1 ORDER BY t.ready_at LIMIT $2) AS f WHERE timed.queue <> $4 LIMIT $3)"
 }
 
 /// See [`Store::ready_executions`](crate::store::Store::ready_executions).

@@ -58,6 +58,8 @@ pub(super) fn executions(
         has_room = add(ReadyUndelayed { queue, limit: most }.load(connection)?);
     }
     let delayed: Vec<i64> = DelayedQueues {}.load(connection)?;
+    // No worker claims from `queue::WAITING`: its tasks wait, and their `ready_at` is the time at which the engine next
+    // checks the wait.
     for queue in delayed.into_iter().filter(|queue| *queue != queue::WAITING) {
         if !has_room {
             break;
