@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import cloaca
+from waiting_support import wait_until
 
 
 def counters(runner: cloaca.DefaultRunner, task: str) -> dict[str, float]:
@@ -66,10 +67,14 @@ def test_e9_items_that_are_retried_are_logged_as_warnings(runner, caplog):
                 raise ConnectionError("three")
             return x
 
+    def warnings():
+        return [record for record in caplog.records if record.levelno == logging.WARNING]
+
     with caplog.at_level(logging.DEBUG, "cloaca"):
         runner.execute("logged", {"xs": [1, 2, 3]})
-        runner.wait_until_idle()
-    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+        # The engine passes its log records to Python's logging on another thread.
+        wait_until(warnings)
+    [warning] = warnings()
     assert "item 'item[2]' of workflow 'logged' failed (attempt 1 of 2)" in warning.getMessage()
     assert "ConnectionError: three" in warning.getMessage()
     assert any("item 'item[0]' of workflow 'logged' starts" in text for text in caplog.messages)

@@ -97,6 +97,8 @@ def define() -> None:
             context["second"] = context["first"].upper()
 
 
+# Creating a hundred tenants takes half a minute, and more on a busy machine.
+@pytest.mark.timeout(400)
 def test_h4_many_tenants_in_one_process_share_workers_and_connections(url):
     define()
     names = [f"tenant_{number:03}" for number in range(TENANTS)]
