@@ -205,12 +205,13 @@ def test_f4_catchup_fires_the_latest_missed_tick_or_all_of_them(database):
     define("tick")
     define("each", lambda context: ran.append(context["scheduled_time"]))
     with cloaca.DefaultRunner(database) as runner:
-        id = runner.register_cron_workflow("tick", "* * * * * *", catchup="latest")
+        id = runner.register_cron_workflow("tick", "*/3 * * * * *", catchup="latest")
         each = runner.register_cron_workflow("each", "* * * * * *", catchup="all")
     # The first runner may have fired a tick before it was closed.
     closed = datetime.now(UTC)
     ran.clear()
-    time.sleep(4.1)
+    # The next runner starts just after a tick, so that it is ready before the tick after that.
+    time.sleep(6.3 + 3 - time.time() % 3)
     started = datetime.now(UTC)
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
     with cloaca.DefaultRunner(database, config) as runner:
