@@ -268,7 +268,7 @@ def test_j5_renamed_fields_are_read_by_their_external_names():
     [
         (3, "must be a class"),
         (int, "int has no fields"),
-        ({1: str}, "must be a string"),
+        ({1: str}, "must be a non-empty string"),
         ({"a": bytes}, "bytes are not JSON"),
         ({"a": "Missing"}, "Missing"),
     ],
