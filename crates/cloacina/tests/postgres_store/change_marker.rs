@@ -1,9 +1,11 @@
 //! Tests of the change marker, which tells a web page that something has changed.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{Store, StoreError};
+use cloacina::types::{DefinitionId, RunnerId};
 
 use super::private_postgres::{administer, fresh_name, shared};
 use super::records::{NOW, SECOND, ready, workflow};
@@ -62,16 +64,35 @@ fn fresh_database() -> (PostgresOptions, String) {
     (options(&url), database)
 }
 
+/// A store that listens and has a runner.
+struct Writer {
+    store: PostgresStore,
+    runner: RunnerId,
+    definition: DefinitionId,
+    _wakes: mpsc::Receiver<()>,
+}
+
+impl Writer {
+    fn open(options: &PostgresOptions) -> Self {
+        let store = PostgresStore::open(options).unwrap();
+        Self {
+            definition: store.put_definition(&workflow("etl", 1), NOW).unwrap(),
+            runner: register(&store, NOW),
+            _wakes: waker(&store),
+            store,
+        }
+    }
+
+    fn submit(&self) -> Result<(), StoreError> {
+        submit(&self.store, self.runner, &[ready(self.definition, NOW)])
+    }
+}
+
 #[test]
 fn watching_an_idle_database_sends_no_query() {
     let (options, database) = fresh_database();
-    let (watcher, writer) = (
-        PostgresStore::open(&options).unwrap(),
-        PostgresStore::open(&options).unwrap(),
-    );
-    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
-    let runner = register(&writer, NOW);
-    let _wakes = waker(&writer);
+    let watcher = PostgresStore::open(&options).unwrap();
+    let writer = Writer::open(&options);
     let mut before = settled(&watcher);
     // A store checks the locks of its peers for some seconds after it has begun to listen.
     let (start, mut idle) = (Instant::now(), Vec::new());
@@ -92,7 +113,7 @@ fn watching_an_idle_database_sends_no_query() {
             pause(PAUSE);
         }
         assert_eq!(activity(&database), idle, "no session was used");
-        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        writer.submit().unwrap();
         await_change(&watcher, before);
         before = settled(&watcher);
     }
@@ -101,18 +122,13 @@ fn watching_an_idle_database_sends_no_query() {
 #[test]
 fn marker_reports_every_write_of_a_burst() {
     let options = pinned(shared());
-    let (watcher, writer) = (
-        PostgresStore::open(&options).unwrap(),
-        PostgresStore::open(&options).unwrap(),
-    );
-    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
-    let runner = register(&writer, NOW);
-    let _wakes = waker(&writer);
+    let watcher = PostgresStore::open(&options).unwrap();
+    let writer = Writer::open(&options);
     settled(&watcher);
     // The pauses cover the whole exchange of request and report, so that writes fall before, into and after it.
     for step in 0..60 {
         let before = watcher.marker().unwrap();
-        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        writer.submit().unwrap();
         await_change(&watcher, before);
         pause(Duration::from_millis(step % 12));
     }
@@ -148,13 +164,8 @@ fn marker_reports_writes_of_a_runner_that_does_not_listen() {
 #[test]
 fn marker_reports_writes_after_a_lost_session() {
     let (options, database) = fresh_database();
-    let (watcher, writer) = (
-        PostgresStore::open(&options).unwrap(),
-        PostgresStore::open(&options).unwrap(),
-    );
-    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
-    let runner = register(&writer, NOW);
-    let _wakes = waker(&writer);
+    let watcher = PostgresStore::open(&options).unwrap();
+    let writer = Writer::open(&options);
     for _ in 0..3 {
         let before = settled(&watcher);
         administer(
@@ -163,8 +174,8 @@ fn marker_reports_writes_after_a_lost_session() {
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
             ),
         );
-        let _ = submit(&writer, runner, &[ready(definition, NOW)]);
-        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        let _ = writer.submit();
+        writer.submit().unwrap();
         await_change(&watcher, before);
     }
 }
