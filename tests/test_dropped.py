@@ -138,6 +138,20 @@ def test_finalizer_may_shut_a_runner_down_during_any_call(script):
     assert (out, err, process.returncode) == ("end\n", "", 0)
 
 
+def test_workflow_is_defined_while_a_runner_shuts_down(database, monkeypatch, caplog):
+    runner = cloaca.DefaultRunner(database)
+    host = runner._worker_host
+    monkeypatch.setattr(host, "follow_log_level", lambda: runner.shutdown(timeout=0))
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            pass
+
+    assert registry.has_workflow("w")
+    assert not [record for record in caplog.records if "cannot register" in record.message]
+
+
 def test_shutdown_does_not_wait_for_a_lock_that_its_thread_holds(database):
     def open_rows():
         yield [1]

@@ -326,7 +326,7 @@ def test_l14_reschedule_moves_a_timer(runner):
     assert "rescheduled" in {event.type for event in handle.events()}
     with pytest.raises(cloaca.WorkflowError, match="no timer"):
         runner.reschedule(handle, "later", after="1h")
-    with pytest.raises(ValueError, match="either at= or after="):
+    with pytest.raises(ValueError, match="needs at= or after="):
         runner.reschedule(handle, "later")
 
 

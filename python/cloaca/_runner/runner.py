@@ -368,6 +368,7 @@ class DefaultRunner(
 
         Args:
             quietly: Whether to log an error instead of raising it. The next submission tries again.
+                Once the runner is closed, errors are not even logged.
         """
         self._worker_host.follow_log_level()
         if self._revision == registry.revision:
@@ -397,8 +398,12 @@ class DefaultRunner(
                     )
                 self._revision = revision
         except Exception as error:
-            if not quietly or self._core.closed:
+            if not quietly:
                 raise
+            if self._core.closed:
+                # A finalizer or another thread shut this runner down during the call. That is no
+                # reason to refuse a definition.
+                return
             from cloaca._observe.logger import logger
 
             logger().warning(
