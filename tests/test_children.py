@@ -173,6 +173,28 @@ def test_m4_abandoned_child_does_not_have_the_deadline_of_its_parent(runner):
     assert runner.get_handle(child.execution_id).result().status == "Completed"
 
 
+def test_m8_parent_with_an_open_child_is_not_pruned(runner):
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("long-child"):
+
+        @cloaca.task
+        def work(context: cloaca.Context) -> None:
+            assert gate.wait(30)
+
+    with cloaca.WorkflowBuilder("parent"):
+        cloaca.child("child", workflow="long-child", on_parent_end="abandon")
+    parent = runner.submit("parent")
+    [child] = runner.children(parent.id)
+    parent.cancel()
+    assert parent.result(timeout=30).status == "Cancelled"
+    assert runner.prune(older_than=0) == 0
+    assert [one.execution_id for one in runner.children(parent.id)] == [child.execution_id]
+    gate.set()
+    assert runner.get_handle(child.execution_id).result(timeout=30).status == "Completed"
+    assert runner.prune(older_than=0) == 2
+    assert runner.list_executions(children=True).items == []
+
+
 def test_m5_type_of_a_childs_error_decides_whether_it_is_retried(runner):
     define_invoice(fail=True)
     options = {"dependencies": ["approve"], "input": {"order": "cart.id"}, "retry_delay_ms": 1}

@@ -103,6 +103,26 @@ def test_children_are_listed_below_their_parent(served):
     assert call(f"{api}/executions/{children[0]['id']}", "DELETE").status == 204
 
 
+def test_parent_with_an_open_child_cannot_be_deleted(served):
+    runner, api = served
+    with cloaca.WorkflowBuilder("sleeper"):
+        cloaca.wait("nap", wait_for=cloaca.delay("1h"))
+
+    with cloaca.WorkflowBuilder("parent"):
+        cloaca.child("child", workflow="sleeper", on_parent_end="abandon")
+
+    parent = runner.submit("parent")
+    [child] = runner.children(parent.id)
+    parent.cancel()
+    assert parent.result(timeout=30).status == "Cancelled"
+    refused = call(f"{api}/executions/{parent.id}", "DELETE")
+    assert (refused.status, refused.json()["code"]) == (409, "execution_state")
+    assert "a child or its final tasks are open" in refused.json()["detail"]
+    runner.cancel_execution(child.execution_id)
+    assert runner.get_handle(child.execution_id).result(timeout=30).status == "Cancelled"
+    assert call(f"{api}/executions/{parent.id}", "DELETE").status == 204
+
+
 def test_steps_are_listed_and_their_values_need_a_permission(served):
     runner, api = served
     id = runner.execute("agent", {}).execution_id

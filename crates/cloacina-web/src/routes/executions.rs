@@ -100,8 +100,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .returns::<ExecutionView>(200, "The execution."),
         Operation::delete("/executions/{id}", Delete, "deleteExecution", "Delete an execution that has ended", delete)
             .about(
-                "Its history, its logs and all its data are deleted too. The answer is 409 for an open execution, and for a \
-                 child whose parent is still stored: delete the parent first.",
+                "Its history, its logs and all its data are deleted too. The answer is 409 for an open execution, for an \
+                 execution with an open child or open final tasks, and for a child whose parent is still stored: delete the parent first.",
             )
             .returns_nothing(204, "The execution is deleted."),
         Operation::get("/executions/{id}/children", View, "listChildren", "List the children of an execution", children)

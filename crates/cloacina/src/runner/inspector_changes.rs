@@ -287,11 +287,12 @@ impl Inspector {
         outcomes
     }
 
-    /// Deletes an execution that has ended, with all its data. A child can be deleted only after its parent.
+    /// Deletes an execution that has ended, with all its data. A child can be deleted only after its parent, and a parent
+    /// only after all its children have ended (M8).
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, whose final tasks have not ended, or whose
-    /// parent is still stored; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, that has an open child, whose final tasks
+    /// have not ended, or whose parent is still stored; `Database` or `Connection`.
     pub fn delete(&self, id: ExecutionId) -> Result<(), Error> {
         if self.store.delete_execution(id)? {
             self.notify_runners();
@@ -300,17 +301,22 @@ impl Inspector {
         let Some(known) = self.store.summaries(&[id])?.pop() else {
             return Err(Error::unknown_execution(id));
         };
-        let (message, hint) = match &known.parent {
-            Some(link) if known.status.is_terminal() => (
+        // The link to a parent outlives the parent.
+        let parent = known
+            .parent
+            .map(|link| self.store.summaries(&[link.execution]));
+        let parent = parent.transpose()?.and_then(|mut parents| parents.pop());
+        let (message, hint) = match parent {
+            Some(parent) if known.status.is_terminal() => (
                 format!(
                     "cannot delete execution {id}: it is a child of execution {}",
-                    link.execution
+                    parent.id
                 ),
                 "delete its parent first",
             ),
             None if known.status.is_terminal() => (
-                format!("cannot delete execution {id}: its final tasks are open"),
-                "wait for their end, or cancel their execution",
+                format!("cannot delete execution {id}: a child or its final tasks are open"),
+                "wait for their end, or cancel them",
             ),
             _ => (
                 format!("cannot delete execution {id}: it is {}", known.status),
@@ -321,8 +327,7 @@ impl Inspector {
     }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, and other old rows (see `Store::prune`).
-    /// Returns the number of deleted executions, including children. For a transaction that deletes more workflow versions
-    /// than executions, the versions are counted instead (semantics E8).
+    /// Returns the number of deleted executions, including children.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -330,11 +335,11 @@ impl Inspector {
         let mut total = 0;
         // M8: a transaction deletes an execution without its children. The next transaction deletes the children.
         while total < limit {
-            let deleted = self.store.prune(before, limit - total)?;
-            if deleted == 0 {
+            let pruned = self.store.prune(before, limit - total)?;
+            if pruned.is_empty() {
                 break;
             }
-            total += deleted;
+            total += pruned.executions;
         }
         Ok(total)
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{
     AttemptStart, Batch, Changes, ClaimedItems, Committed, DueQuery, DueSchedules, DueWaits,
-    Health, InboxMessage, ItemQuery, ListQuery, Listed, OverdueExecutions, Payload, PutOutcome,
-    RunnerRow, ScheduleQuery, StoreError, StoredDefinition, StoredVersion, WaitQuery,
+    Health, InboxMessage, ItemQuery, ListQuery, Listed, OverdueExecutions, Payload, Pruned,
+    PutOutcome, RunnerRow, ScheduleQuery, StoreError, StoredDefinition, StoredVersion, WaitQuery,
 };
 use crate::types::{
     Cursor, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, ExecutionSummary,
@@ -223,15 +223,14 @@ requests! { 'a
     /// executions that [`Store::delete_execution`] keeps. Also deletes three kinds of rows from before that time: at
     /// most `limit` ticks that are not queued, all stored ends of executions that triggers have not handled, and at
     /// most `limit` unneeded definitions. A definition is unneeded if it is not used by any execution and is not the
-    /// newest of its workflow. Returns the number of deleted executions or the number of deleted definitions, whichever
-    /// is larger.
-    Prune => prune(before: Timestamp, limit: usize) -> usize;
+    /// newest of its workflow.
+    Prune => prune(before: Timestamp, limit: usize) -> Pruned;
 
     /// Returns the number of executions that [`Store::prune`] would delete, counted up to `limit`.
     CountPrunable => count_prunable(before: Timestamp, limit: usize) -> usize;
 
     /// Deletes an execution that has ended, with all its rows. Keeps a child whose parent is stored, and an execution
-    /// whose final tasks have not ended. Returns whether the execution was deleted.
+    /// with a child that has not ended. Final tasks are such a child. Returns whether the execution was deleted.
     DeleteExecution => delete_execution(id: ExecutionId) -> bool;
 
     /// Adds a schedule if `expected` is `None`. Otherwise, changes the schedule, provided that its stored revision is

@@ -41,7 +41,7 @@ pub use maps::{ClaimedItems, ItemEnds, ItemFence, ItemQuery, ItemWrite, MapOutco
 pub use queue_id::QueueId;
 pub use requests::{
     Advance, AttemptKey, AttemptStart, Batch, Changes, ClaimRequest, Claimed, Committed, Health,
-    InputCondition, ListQuery, Listed, OverdueExecutions, Payload, RunnerRow, ScanBudget,
+    InputCondition, ListQuery, Listed, OverdueExecutions, Payload, Pruned, RunnerRow, ScanBudget,
     StoredDefinition, StoredVersion, Submit, SubmitOutcome, TaskWrite,
 };
 pub use schedule::{

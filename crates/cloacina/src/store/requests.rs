@@ -10,6 +10,23 @@ use crate::types::{
     Masking, Ordinal, RunnerId, ScheduleId, StepChanges, Timestamp,
 };
 
+/// The numbers of rows that a call of `Store::prune` has deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The executions.
+    pub executions: usize,
+    /// The versions of workflows.
+    pub definitions: usize,
+}
+
+impl Pruned {
+    /// Returns whether nothing was deleted.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// Changes that other runners have made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {

@@ -354,10 +354,10 @@ fn m8_prune_deletes_children_with_their_root() {
         let own = child_of(&engine, id, 0).unwrap();
         wait(&engine, own);
         let later = Timestamp(i64::MAX / 2);
-        assert_eq!(store.prune(later, 100).unwrap(), 0);
+        assert_eq!(store.prune(later, 100).unwrap().executions, 0);
         engine.send(vec![new_signal("go", None, "1")]).unwrap();
         wait(&engine, id);
-        while store.prune(later, 100).unwrap() > 0 {}
+        while store.prune(later, 100).unwrap().executions > 0 {}
         assert!(store.load(&[id, own]).unwrap().is_empty());
     });
 }

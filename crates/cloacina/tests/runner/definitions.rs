@@ -58,7 +58,7 @@ fn e8_submission_of_a_pruned_version_stores_it_again() {
         let other = open();
         let own = other.versions(DefinitionId(0)).unwrap()[0].id;
         let newer = put(&*other, 1);
-        assert_eq!(other.prune(LATER, 10).unwrap(), 1);
+        assert_eq!(other.prune(LATER, 10).unwrap().definitions, 1);
         assert_eq!(other.definition(own).unwrap(), None);
         let id = submit(&engine, "etl");
         let ended = wait(&engine, id);
@@ -90,7 +90,7 @@ fn e8_submissions_survive_a_race_with_pruning() {
                         break;
                     }
                     put(&*other, number);
-                    pruned += other.prune(LATER, 100).unwrap();
+                    pruned += other.prune(LATER, 100).unwrap().definitions;
                 }
                 pruned
             }

@@ -241,7 +241,7 @@ pub fn m8_child_is_not_pruned_before_its_parent(subject: Subject) {
         })
         .unwrap();
     let later = Timestamp(NOW.0 + 1_000_000_000);
-    assert_eq!(world.store.prune(later, 10).unwrap(), 0);
+    assert_eq!(world.store.prune(later, 10).unwrap().executions, 0);
     assert_eq!(world.store.load(&[child.id]).unwrap().len(), 1);
 }
 

@@ -97,11 +97,11 @@ pub fn e8_pruning_deletes_unneeded_old_versions(subject: Subject) {
         all.into_iter().map(|stored| stored.id).collect()
     };
     assert_eq!(
-        world.store.prune(NOW, 10).unwrap(),
+        world.store.prune(NOW, 10).unwrap().definitions,
         0,
         "`before` is exclusive"
     );
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 2);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().definitions, 2);
     assert_eq!(left(), [world.definition, young, newest]);
     // A submission of a deleted version is refused until the version is stored again.
     let gone = record_of(unneeded[0], 2, NOW);

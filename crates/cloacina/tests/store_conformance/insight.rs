@@ -169,7 +169,7 @@ pub fn pruning_deletes_progress_and_logs(subject: Subject) {
             .note_insight(&reports, &[chunk(id, 1, &["x"])])
             .unwrap();
     }
-    assert_eq!(world.store.prune(NOW + 1, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + 1, 10).unwrap().executions, 1);
     assert_eq!(world.store.progress(gone.id).unwrap(), []);
     assert_eq!(world.store.logs(gone.id).unwrap(), []);
     assert_eq!(world.store.progress(kept).unwrap().len(), 1);

@@ -397,11 +397,11 @@ pub fn prune_deletes_old_ended_executions_with_all_their_rows(subject: Subject) 
         .unwrap();
     let young = world.ended(ExecutionStatus::Completed, NOW + SECOND);
     assert_eq!(
-        world.store.prune(NOW, 10).unwrap(),
+        world.store.prune(NOW, 10).unwrap().executions,
         0,
         "`before` is exclusive"
     );
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().executions, 1);
     assert_eq!(world.store.load(&[old.id]).unwrap(), []);
     assert_eq!(world.store.history(old.id).unwrap(), []);
     assert_eq!(world.store.list(&all()).unwrap().ids, [young.id]);
@@ -418,7 +418,7 @@ pub fn prune_keeps_open_and_younger_executions(subject: Subject) {
     }
     let ended = world.ended(ExecutionStatus::Failed, NOW + 1);
     let young = world.ended(ExecutionStatus::Cancelled, NOW + 5 * SECOND);
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().executions, 1);
     assert_eq!(
         world.store.list(&all()).unwrap().ids,
         newest_first(&[&open[0], &open[1], &young])
@@ -434,16 +434,16 @@ pub fn prune_stops_at_its_limit(subject: Subject) {
     let records: Vec<_> = (0..5)
         .map(|_| world.ended(ExecutionStatus::Completed, NOW))
         .collect();
-    assert_eq!(world.store.prune(NOW + 1, 0).unwrap(), 0);
-    assert_eq!(world.store.prune(NOW + 1, 2).unwrap(), 2);
+    assert_eq!(world.store.prune(NOW + 1, 0).unwrap().executions, 0);
+    assert_eq!(world.store.prune(NOW + 1, 2).unwrap().executions, 2);
     let left = newest_first(&[&records[2], &records[3], &records[4]]);
     assert_eq!(
         world.store.list(&all()).unwrap().ids,
         left,
         "the oldest are pruned first"
     );
-    assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 3);
-    assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 0);
+    assert_eq!(world.store.prune(NOW + 1, 100).unwrap().executions, 3);
+    assert_eq!(world.store.prune(NOW + 1, 100).unwrap().executions, 0);
 }
 
 pub fn prune_continues_past_open_executions(subject: Subject) {
@@ -452,7 +452,7 @@ pub fn prune_continues_past_open_executions(subject: Subject) {
         world.submit(&world.ready(&[0]));
         world.ended(ExecutionStatus::Completed, NOW);
     }
-    let deleted = [2, 2, 2].map(|limit| world.store.prune(NOW + 1, limit).unwrap());
+    let deleted = [2, 2, 2].map(|limit| world.store.prune(NOW + 1, limit).unwrap().executions);
     assert_eq!(deleted, [2, 2, 0]);
     assert_eq!(world.store.list(&all()).unwrap().ids.len(), 4);
 }
@@ -464,6 +464,6 @@ pub fn an_ended_execution_that_runs_again_is_not_pruned(subject: Subject) {
     record.ended_at = None;
     record.tasks[0].status = TaskStatus::Ready;
     assert!(world.advance(&mut record, vec![world.update(0)]));
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 0);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().executions, 0);
     assert_eq!(world.claim(5).len(), 1);
 }

@@ -127,7 +127,7 @@ pub fn labels_are_deleted_with_their_execution(subject: Subject) {
         ..all()
     };
     assert_eq!(ids(&world, &of_order), [id]);
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().executions, 1);
     assert_eq!(ids(&world, &of_order), []);
 }
 

@@ -144,6 +144,6 @@ pub fn pruning_deletes_steps(subject: Subject) {
     let changes = recorded(&[(0, step("a", 0, "1"))]);
     assert!(write(&world, &mut record, &changes).unwrap());
     assert!(world.finish(&mut record, ExecutionStatus::Completed, NOW));
-    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap().executions, 1);
     assert_eq!(world.store.steps(record.id, None).unwrap(), []);
 }

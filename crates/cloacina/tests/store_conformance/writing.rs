@@ -120,7 +120,7 @@ pub fn a_key_is_free_again_after_pruning(subject: Subject) {
     first.key = Some("order-1".to_owned());
     world.submit(&first);
     world.finish(&mut first, ExecutionStatus::Completed, NOW);
-    assert_eq!(world.store.prune(NOW + 1, 10).unwrap(), 1);
+    assert_eq!(world.store.prune(NOW + 1, 10).unwrap().executions, 1);
     let mut second = world.ready(&[0]);
     second.key.clone_from(&first.key);
     assert_eq!(world.submit(&second), SubmitOutcome::Accepted);

@@ -37,7 +37,7 @@ impl Duty for Pruner {
         if let Some(retention) = step.config.retention {
             let before = self.before.unwrap_or(step.now - micros(retention));
             // M8: the children of the deleted executions are deleted by the next call.
-            let has_deleted = step.store.prune(before, BATCH)? > 0;
+            let has_deleted = !step.store.prune(before, BATCH)?.is_empty();
             self.before = has_deleted.then_some(before);
             more |= has_deleted;
         }

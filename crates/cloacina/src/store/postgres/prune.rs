@@ -7,6 +7,7 @@ use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
+use crate::store::Pruned;
 use crate::store::prune_cursor::PruneCursor;
 use crate::types::{ExecutionId, Timestamp};
 
@@ -15,13 +16,14 @@ const PAGE: i64 = 1000;
 
 query! {
     /// Reads executions after a given id, in the order of their ids. Returns no end time for two kinds of executions that
-    /// must not be deleted yet: a child whose parent is stored, and an execution whose final tasks have not ended.
+    /// must not be deleted yet: a child whose parent is stored, and an execution with a child that has not ended. Final
+    /// tasks are such a child.
     OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
     "SELECT e.id, e.created_at, CASE WHEN coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id
-     ) OR coalesce(e.links, 0) & 4 <> 0 AND EXISTS (
-         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id
-         WHERE c.parent_id = e.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL
+     ) OR e.ended_at IS NOT NULL AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id
+         WHERE c.parent_id = e.id AND child.ended_at IS NULL
      ) THEN NULL ELSE e.ended_at END
      FROM cloacina_executions AS e WHERE e.id > $1 ORDER BY e.id LIMIT $2"
 }
@@ -60,14 +62,14 @@ query! {
 
 query! {
     /// Deletes executions that have ended. As in [`OldestFirst`], keeps children whose parent is stored, and executions
-    /// whose final tasks have not ended.
+    /// with a child that has not ended.
     DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
     delete!(
         "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id))
-         AND NOT (coalesce(e.links, 0) & 4 <> 0 AND EXISTS (
-         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id
-         WHERE c.parent_id = e.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL))"
+         AND NOT EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id
+         WHERE c.parent_id = e.id AND child.ended_at IS NULL)"
     )
 }
 
@@ -88,7 +90,7 @@ pub(super) async fn prune(
     cursor: &PruneCursor,
     before: Timestamp,
     limit: usize,
-) -> Result<usize, Fault> {
+) -> Result<Pruned, Fault> {
     super::ticks::prune(connection, session, before, limit).await?;
     super::ends::prune(connection, session, before).await?;
     let after = Uuid::from_bytes(*cursor.after(before).as_bytes());
@@ -98,7 +100,10 @@ pub(super) async fn prune(
     cursor.note(last, before);
     let definitions = super::definition::prune(connection, session, before, limit).await?;
     if ids.is_empty() {
-        return Ok(definitions);
+        return Ok(Pruned {
+            executions: 0,
+            definitions,
+        });
     }
     let deleted: Vec<i64> = session
         .fetch(
@@ -109,11 +114,13 @@ pub(super) async fn prune(
             },
         )
         .await?;
-    Ok(deleted
+    let executions = deleted
         .first()
-        .and_then(|count| usize::try_from(*count).ok())
-        .unwrap_or_default()
-        .max(definitions))
+        .and_then(|count| usize::try_from(*count).ok());
+    Ok(Pruned {
+        executions: executions.unwrap_or_default(),
+        definitions,
+    })
 }
 
 /// Returns the number of executions that [`prune`] would delete, counted up to `limit`.

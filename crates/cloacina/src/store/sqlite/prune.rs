@@ -8,16 +8,18 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::Id;
 use super::statement::{query, statement};
+use crate::store::Pruned;
 use crate::types::{ExecutionId, Timestamp};
 
 query! {
     /// Reads the executions after an id, in the order of their ids. Returns no end time for two kinds of executions
-    /// that must not be deleted yet: a child whose parent is stored, and an execution whose final tasks have not ended.
+    /// that must not be deleted yet: a child whose parent is stored, and an execution with a child that has not ended.
+    /// Final tasks are such a child.
     OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
     "SELECT id, created_at, CASE WHEN coalesce(links, 0) & 2 AND EXISTS (SELECT 1 FROM cloacina_children AS c \
      JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = cloacina_executions.id) \
-     OR coalesce(links, 0) & 4 AND EXISTS (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f \
-     ON f.id = c.child_id WHERE c.parent_id = cloacina_executions.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL) THEN NULL \
+     OR ended_at IS NOT NULL AND EXISTS (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child \
+     ON child.id = c.child_id WHERE c.parent_id = cloacina_executions.id AND child.ended_at IS NULL) THEN NULL \
      ELSE ended_at END FROM cloacina_executions WHERE id > ? ORDER BY id"
 }
 
@@ -39,13 +41,13 @@ statement! {
 
 statement! {
     /// Deletes an execution that has ended. As in [`OldestFirst`], keeps a child whose parent is stored, and an
-    /// execution whose final tasks have not ended.
+    /// execution with a child that has not ended.
     DeleteEnded<'a> { id: &'a [u8] => Binary }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at IS NOT NULL AND NOT (coalesce(links, 0) & 2 AND EXISTS \
      (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id \
-     WHERE c.child_id = cloacina_executions.id)) AND NOT (coalesce(links, 0) & 4 AND EXISTS \
-     (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id \
-     WHERE c.parent_id = cloacina_executions.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL))"
+     WHERE c.child_id = cloacina_executions.id)) AND NOT EXISTS \
+     (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id \
+     WHERE c.parent_id = cloacina_executions.id AND child.ended_at IS NULL)"
 }
 
 /// Deletes an execution if [`DeleteEnded`] allows this. Returns whether the execution was deleted.
@@ -77,7 +79,7 @@ fn delete_rows(connection: &mut SqliteConnection, id: &[u8]) -> Result<(), Fault
     Ok(())
 }
 
-pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<Pruned, Fault> {
     let connection = &mut *writer.lock()?;
     let after = writer.prune_cursor.after(before);
     let ids = writer.peek(connection, |connection| {
@@ -93,9 +95,12 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     let has_ends = writer.peek(connection, |connection| {
         super::ends::has_ends_before(connection, before)
     })?;
-    let definitions = super::definition::prune(writer, connection, before, limit)?;
+    let mut pruned = Pruned {
+        executions: 0,
+        definitions: super::definition::prune(writer, connection, before, limit)?,
+    };
     if ids.is_empty() && !has_ticks && !has_ends {
-        return Ok(definitions);
+        return Ok(pruned);
     }
     writer.write(connection, |connection| {
         if has_ticks {
@@ -104,7 +109,6 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         if has_ends {
             super::ends::prune(connection, before)?;
         }
-        let mut deleted = 0;
         for Id(id) in &ids {
             // The end time is compared again inside the write transaction, because a retry may have restarted the
             // execution meanwhile.
@@ -116,10 +120,10 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
                 == 1
             {
                 delete_rows(connection, id)?;
-                deleted += 1;
+                pruned.executions += 1;
             }
         }
-        Ok(definitions.max(deleted))
+        Ok(pruned)
     })
 }
 
