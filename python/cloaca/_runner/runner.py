@@ -16,7 +16,14 @@ from cloaca._schedules.trigger_methods import TriggerMethods
 from cloaca._values.arguments import check_flag, suggests_arguments_with
 from cloaca._values.duration import timeout_to_us
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
-from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own, runs_coroutines
+from cloaca._workers.attempt_scope import current, end_own_callback
+from cloaca._workers.blocking import (
+    FOR_CHILD,
+    check_blocking,
+    refuse_own,
+    runs_coroutines,
+    runs_event_loop,
+)
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -422,17 +429,17 @@ class DefaultRunner(
             The result if this thread must not be blocked, but the execution has already ended. In
             all other cases `None`, and the caller may wait.
         """
-        from cloaca._workers.attempt_scope import end_own_callback
-
         self._check_open()
-        if blocks and runs_coroutines():
-            found = self.get_execution(execution_id)
-            if found.status.is_final:
-                return found
-        if blocks:
+        if blocks and runs_event_loop():
+            if runs_coroutines():
+                found = self.get_execution(execution_id)
+                if found.status.is_final:
+                    return found
             check_blocking("result()", "`await handle`", FOR_CHILD)
-        refuse_own(execution_id)
-        end_own_callback(execution_id)
+        if current.get() is not None:
+            # The caller is a task or a callback.
+            refuse_own(execution_id)
+            end_own_callback(execution_id)
         return None
 
     async def _await_end(self, execution_id: str) -> Execution:

@@ -9,12 +9,17 @@ from cloaca._workers.attempt_scope import LogCapture, current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cloaca._core import Runner, Work
 
 #: The call with which an `async def` task runs another workflow, with the task's handle.
 FOR_CHILD = "`await handle.run(key, workflow, input)` of the task's handle"
 
 _warned = False
+
+# `asyncio._get_running_loop`, once the program has loaded `asyncio`.
+_running_loop: Callable[[], object] | None = None
 
 
 def check_blocking(call: str, instead: str, for_child: str | None = None) -> None:
@@ -28,7 +33,7 @@ def check_blocking(call: str, instead: str, for_child: str | None = None) -> Non
     Raises:
         WorkflowError: The call would block the event loop that runs all `async def` tasks.
     """
-    if not _is_on_loop():
+    if not runs_event_loop():
         return
     if runs_coroutines():
         more = "" if for_child is None else f"; for a child of this task, use {for_child}"
@@ -40,13 +45,16 @@ def check_blocking(call: str, instead: str, for_child: str | None = None) -> Non
     _warn_once(call, instead)
 
 
-def _is_on_loop() -> bool:
+def runs_event_loop() -> bool:
     """Returns whether an event loop runs on this thread."""
-    if "asyncio" not in sys.modules:
-        return False
-    import asyncio  # waits if another thread is still importing the module
+    global _running_loop
+    if _running_loop is None:
+        if "asyncio" not in sys.modules:
+            return False
+        import asyncio  # waits if another thread is still importing the module
 
-    return asyncio._get_running_loop() is not None
+        _running_loop = asyncio._get_running_loop
+    return _running_loop() is not None
 
 
 def runs_coroutines() -> bool:
