@@ -44,8 +44,8 @@ FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 # The seed of random inputs of Rust tests. With a fixed seed, a second run has the same inputs. `make fuzz` sets no seed.
 SEED := PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1}
 
-# Options that exclude these tests from the development build: `make test` runs them through `make simulate`, in an
-# optimized build.
+# Options that exclude the longest tests of the simulation from the development build. `make test` runs these tests through
+# `make simulate`, in an optimized build.
 SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
 
 .PHONY: test

@@ -30,6 +30,8 @@ INTERVAL = 0.02
 def measured(url: str, *, quick: bool) -> Figures:
     """Runs the map several times, and W11 (a wide fan-out) after each run.
 
+    With `quick`, runs a small map once, and then a chain instead of W11.
+
     Returns:
         The rates, the peak memory of this process, and the delay of small executions: how much
         longer they took beside the map than alone.

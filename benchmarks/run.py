@@ -240,7 +240,10 @@ def processor() -> str:
 
 
 def main() -> None:
-    """Measures the workloads, prints one table, and writes the figures to a file."""
+    """Measures the workloads, prints their figures, and writes the figures to a file.
+
+    Then prints the table of the last `make bench-peers`, if there is one.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller workloads, for a smoke test")
     parser.add_argument("--only", default=",".join(ORDER), help="names of workloads")

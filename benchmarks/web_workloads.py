@@ -34,7 +34,7 @@ HOME += ["/executions?limit=1", "/waits?kind=approval&limit=200", "/executions?l
 LIST = ["/executions?limit=50", "/counts", "/workflows"]
 
 #: A program that behaves like an open page in a browser: it follows the stream of changes, and
-#: repeats its requests at most every 500 ms. It prints a line when the stream has started.
+#: repeats its requests at most once in 500 ms. It prints a line when the stream has started.
 PAGE = """
 import http.client, json, sys, time
 address, token, shown = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])

@@ -33,7 +33,7 @@ if [[ -z $binaries && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
 fi
 [[ -n $binaries ]] || fail "no PostgreSQL server found; hint: apt-get install postgresql"
 
-# The server refuses to run as root, and does not start in a directory that its user cannot read.
+# The server refuses to run as root, and needs a working directory that its user can read.
 as_server() { (cd / && if [[ $(id -u) -eq 0 ]]; then runuser -u postgres -- "$@"; else "$@"; fi); }
 running() { [[ -f $data/PG_VERSION ]] && as_server "$binaries/pg_ctl" -D "$data" status >/dev/null; }
 stop() { ! running || as_server "$binaries/pg_ctl" -D "$data" -m "$1" -w stop >/dev/null; }

@@ -392,7 +392,7 @@ FIGURES = {
 
 def figure(name: str, value: float) -> str:
     """Formats a figure with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
-    # Counts, and values of 1,000 or more, are shown without decimals, other values with two.
+    # Without a unit, counts and values of 1,000 or more have no decimals, other values have two.
     is_whole = isinstance(value, int) or value >= 1000
     shown, plain = f"{value:,.{0 if is_whole else 2}f}", name
     for end, unit, digits in UNITS:

@@ -41,7 +41,8 @@ install_debian() {
 # Called first, so that a missing compiler is reported before the packages are installed, which takes minutes.
 find_compilers() {
     local needed has
-    # rustup installs cargo in this folder. A shell that was started before that installation does not have the folder in its PATH.
+    # rustup installs cargo in CARGO_HOME/bin. A shell that was started before that installation does not have this folder in
+    # its PATH.
     command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     command -v cargo >/dev/null && command -v rustc >/dev/null ||

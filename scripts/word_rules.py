@@ -37,7 +37,7 @@ RULES = (
         good=("When it happened.", "The runner that has the task.", "Whether it ended."),
         kinds=("doc",),
     ),
-    # Finds at most four words without a question mark.
+    # Finds a fragment of two to four words, unless it ends with a question mark.
     Rule(
         "fragment",
         r"^(who|whom|whose|what|where|how|which)( \S+){1,3}?([.:;](?= |$)|(?<![?.:;])$)",

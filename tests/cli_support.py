@@ -120,7 +120,7 @@ def bare(tmp_path):
 
 @pytest.fixture
 def schedule(shell):
-    """The id of a schedule of `etl` that fires on 1 January, and therefore not during a test."""
+    """The id of a schedule of `etl` that fires once a year, at 02:30 on 1 January."""
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         shell.run("run", "pipeline:etl")
         return runner.register_cron_workflow("etl", "30 2 1 1 *", "Europe/Berlin")

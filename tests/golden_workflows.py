@@ -38,7 +38,7 @@ def plain():
 
 
 def options():
-    """Every option that is part of the version, and options that are not."""
+    """Options that are part of the version, and options that are not."""
     cloaca.task(id="a", timeout=30, priority=3, max_context_bytes=1000)(lambda context: None)
     cloaca.task(id="b", timeout="10m", retry_attempts=5, retry_backoff="linear", retry_delay_ms=20,
                 retry_max_delay_ms=500, retry_jitter=False, retry_on=(ConnectionError,))(lambda context: None)
@@ -170,7 +170,7 @@ def maps():
 
 
 def waits():
-    """Signals, approvals, timers and a signal that cancels."""
+    """Signals, approvals and timers. The test adds a signal that cancels the workflow."""
     cloaca.wait("cool_down", wait_for=cloaca.any_of(cloaca.delay("1h"), cloaca.signal("go")))
     cloaca.approval("approve", dependencies=["cool_down"], timeout="48h", on_timeout="skip", title="Release {order_id}?", to="finance")
     cloaca.wait("due", wait_for=cloaca.until(datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)), on_timeout="continue", timeout=5)

@@ -30,6 +30,7 @@ class Large:
     """The database, and the ids of some of its rows."""
 
     url: str
+    #: The number of copied executions.
     count: int
     schedule: str
     #: The id of a failed execution among the newest 200.
@@ -127,7 +128,10 @@ def statements(dialect: dict[str, str], count: int, models: list[tuple[int, int,
 
 
 def fill(url: str, count: int, server: Server | None = None) -> Large:
-    """Fills a fresh database with `count` executions. PostgreSQL needs the argument `server`."""
+    """Fills a fresh database with a few real executions and `count` copies.
+
+    PostgreSQL needs the argument `server`.
+    """
     define()
     with cloaca.DefaultRunner(url) as runner:
         models = []

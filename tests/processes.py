@@ -77,11 +77,11 @@ class Ledger:
 
 
 def second_ctrl_c(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
-    """Sends a second signal, which must end the process at once. Returns the rest of its output.
+    """Sends a second signal, which must end the process at once. Returns its remaining output.
 
     The process must already have printed that it waits for running tasks.
     """
-    time.sleep(0.2)  # Gives the shutdown time to start waiting.
+    time.sleep(0.2)  # Within this time, the shutdown begins to wait for the tasks.
     begun = time.monotonic()
     process.send_signal(number)
     printed = process.communicate(timeout=30)

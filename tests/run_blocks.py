@@ -26,7 +26,7 @@ MAIN = '__name__ == "__main__"'
 
 
 def run_session(block: dict[str, Any], namespace: dict[str, Any]) -> None:
-    """Runs an interpreter session, and raises an error if its output differs from the block."""
+    """Runs an interpreter session. Raises an error if the output is not the one in the block."""
     lines = block["line"] - 1
     session = doctest.DocTestParser().get_doctest(
         block["code"], namespace, block["name"], block["name"], lines

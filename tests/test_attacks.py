@@ -97,8 +97,8 @@ def test_ended_and_cancelled_executions_leave_no_input_in_memory(tmp_path, scrip
     process = script(MEMORY, f"sqlite:///{tmp_path}/large.db?synchronous=normal")
     out, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
-    # Between the two measurements, 40 inputs of 2 MB each are submitted. The runner caches the
-    # results of recent executions, up to 32 MB.
+    # Between the two measurements, 40 inputs of 2 MB each are submitted. The runner caches recent
+    # executions with their inputs and results, up to 32 MiB.
     assert int(out) < 45_000_000, f"{int(out) / 1e6:.1f} MB"
 
 

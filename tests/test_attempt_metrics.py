@@ -1,4 +1,4 @@
-"""Metrics and logs of attempts that time out, and of items of maps (semantics D4, E9, K12)."""
+"""Metrics of attempts that time out, and metrics and logs of map items (semantics D4, E9, K12)."""
 
 from __future__ import annotations
 

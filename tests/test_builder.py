@@ -290,7 +290,7 @@ def test_a3_a_constructor_registers_its_workflow():
 
 def test_unknown_workflow_is_explained_while_builders_are_made():
     class Unknown(cloaca.WorkflowNotFoundError):
-        """An error that creates a builder when its message is read. Another thread could do so."""
+        """An error whose message, when read, notes a new builder, as another thread could do."""
 
         @property
         def message(self):

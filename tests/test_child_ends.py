@@ -284,7 +284,7 @@ def test_q4_neither_cancel_nor_timeout_of_a_parent_reaches_final_tasks(runner):
         (child,) = ordinary_children(runner, handle.id)
         assert child.final is not None
         assert child.final.status == "Completed"
-    # A child has the deadline of its parent. It either times out at the same time, or is cancelled
-    # by its parent.
+    # A child has the deadline of its parent. The child either times out at the same time, or is
+    # cancelled by its parent.
     assert sorted(ran)[:2] == ["Cancelled"] * 2
     assert sorted(ran)[3] == "WorkflowTimeoutError"

@@ -1,4 +1,4 @@
-"""The command line: `run`, `watch`, `worker` and `submit`."""
+"""The command line: `run`, `watch`, `worker`, `submit`, `bench`, and failed writes of output."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_run_prints_tracebacks_that_were_not_logged(shell):
 
 
 def test_worker_is_watched_and_controlled_by_other_processes(shell):
-    """The processes run `worker`, `runners`, `watch`, `pause`, `resume` and `cancel`."""
+    """The other processes run `runners`, `explain`, `pause`, `resume`, `cancel` and `watch`."""
     worker = shell.start("worker", "pipeline", "--json")
     started = ""
     while not started.endswith("}\n"):

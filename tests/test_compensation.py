@@ -1,4 +1,4 @@
-"""Compensations, and retries of compensated tasks (semantics Q3, Q5)."""
+"""Compensations, and retries of compensated tasks (semantics Q3 to Q6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The context: a mutable mapping of JSON values (semantics B1)."""
+"""The context: a mutable mapping of JSON values (semantics B1, B3)."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_unusual_json_is_parsed_like_pythons_json_module(text: str) -> None:
 
 
 def assert_same(found: object, expected: object) -> None:
-    """Asserts that two values have the same value, type, sign of zero and order of keys."""
+    """Asserts that two values are equal, also in type, sign of zero and order of keys."""
     assert repr(found) == repr(expected)
 
 

@@ -303,7 +303,7 @@ def test_f2_fixed_times_fire_once_and_wildcards_fire_by_elapsed_time(name):
         ),
         # After a start between the two 01:30s, the next tick is at 01:30 of the next day.
         ("30 1 * * *", "America/New_York", "2026-11-01T05:45", ["2026-11-02T01:30:00-05:00"]),
-        # A clock change does not affect a tick every half hour.
+        # A clock change does not affect an expression that fires every half hour.
         (
             "*/30 * * * *",
             "America/New_York",

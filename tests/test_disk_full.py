@@ -54,7 +54,8 @@ class SqliteOnDisk(Disk):
     def damage(self) -> str:
         """Returns the faults that SQLite finds in the file.
 
-        Another process checks the file, because this process's engine has the file open.
+        Another process checks the file, because two copies of SQLite in one process must not share
+        a file.
         """
         code = """
 import sqlite3, sys

@@ -1,4 +1,8 @@
-"""The code on the pages about migration from other tools runs, even if its waits take days."""
+"""The code on the pages about migration from other tools runs.
+
+Two tests run examples with long waits (an hour, five days) on a virtual clock. The example that
+waits for days is on the page of tutorial 07.
+"""
 
 from __future__ import annotations
 

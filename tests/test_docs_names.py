@@ -113,7 +113,10 @@ def is_alias(name: str) -> bool:
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """Yields every public function and class, and the members that each class defines."""
+    """Yields every public function and class, and the public members of each class.
+
+    Members that a class inherits from another class of cloaca are included.
+    """
     for name in cloaca.__all__:
         found = getattr(cloaca, name)
         if name == "__version__" or is_alias(name):

@@ -23,7 +23,7 @@ def databases(postgres: str) -> list[str]:
 
 
 def test_a_tenant_moves_as_the_guide_says(databases):
-    """After the move, the new database has the finished execution, and runs the open execution."""
+    """A runner on the new database reads the finished execution, and runs the open execution."""
     with cloaca.WorkflowBuilder("moves"):
 
         @cloaca.task

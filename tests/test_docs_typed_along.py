@@ -1,8 +1,9 @@
 """A reader who types a tutorial into a file, block by block, gets the output that the page shows.
 
-As tutorial 01 says, the test appends the blocks to one file, and runs the file after each block
-that has an output. The test repeats this in the same folder, where the database then already
-exists. If a page is written for SQLite, its file runs on PostgreSQL only after the last block.
+The test does what tutorial 01 tells readers to do: it appends the blocks to one file, and runs the
+file after each block that has an output. Then the test repeats this in the same folder, where the
+database already exists. If a page can run on both kinds of database, the file runs on SQLite after
+each block that has an output, and on PostgreSQL only after the last block.
 """
 
 from __future__ import annotations

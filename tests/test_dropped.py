@@ -101,7 +101,7 @@ def test_execution_of_a_dropped_runner_runs_in_the_next_runner(database, script)
 
 
 def test_finalizer_may_shut_a_runner_down_during_any_call(script):
-    """The garbage collector may call a finalizer at any point, even if the thread holds a lock."""
+    """The garbage collector can run a finalizer at any time, even in a thread that holds a lock."""
     process = script(
         """
         import gc, threading, cloaca

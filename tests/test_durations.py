@@ -225,7 +225,8 @@ def polled(runner: VirtualRunner, interval: Any) -> float:
 
     try:
         found = runner.get_trigger_schedule("durations")
-        # A runner stores a trigger when it polls the trigger for the first time.
+        # The runner stores a trigger when it registers the trigger. If the trigger is not stored,
+        # this function reads the definition.
         return float(found["poll_interval"]) if found else registry_interval("durations")
     finally:
         registry._trigger_revisions.pop("durations", None)
@@ -252,7 +253,7 @@ def ended(make: Callable[[], cloaca.DefaultRunner], timeout: Any) -> None:
 
 
 def of_command_line(value: Any) -> float | None:
-    """Reads a duration option of a command, whose value is a string. A number means seconds."""
+    """Reads a value as a command's duration option does: from a string. A number means seconds."""
     text = f"{value.total_seconds()}" if isinstance(value, timedelta) else str(value)
     try:
         return span_option(None, None, text)  # type: ignore[arg-type]

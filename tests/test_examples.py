@@ -61,7 +61,7 @@ def test_an_example_runs(
 
 
 def printed_by(example: Path) -> list[str]:
-    """Returns the output lines of an example as the pages show them."""
+    """Returns each output that a page shows below the code of an example."""
     found = []
     for page in map(read, DOCS.rglob("*.md")):
         for block, following in itertools.pairwise(page.blocks):

@@ -212,7 +212,7 @@ def test_explains_a_runner_of_another_process_and_its_death(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     reads = cloaca._core.Inspector(database).reads
-    # The start of an attempt is stored only shortly after the attempt started, so the test polls.
+    # The start of an attempt is stored a short time after the attempt started, so the test polls.
     until(lambda: [reads.status(id)], "Running")
     (alive,) = reads.explain(id)
     assert "is held by runner" in alive

@@ -40,7 +40,7 @@ def forget_served_tasks():
 
 
 def refused_workflow(runner: cloaca.DefaultRunner) -> str:
-    """Registers a workflow with an external task, and returns its name."""
+    """Registers a workflow that has an external task, and returns the workflow's name."""
     with cloaca.WorkflowBuilder("refused"):
         cloaca.external_task("double", timeout=60)
         cloaca.task(id="own")(lambda context: None)

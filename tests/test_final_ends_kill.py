@@ -22,9 +22,10 @@ FUNCTIONS = ("undo", "always", "success", "failure", "cancelled")
 ERRORS = {"failure": "ValueError", "cancelled": "Cancelled", "timeout": "WorkflowTimeoutError"}
 
 #: In the first process, four executions end, and then the process dies. This process runs no final
-#: task, because the task `block` occupies its only worker thread. (The ordinary tasks are
-#: coroutines and need no thread.) The second process dies inside call number `dies_at` of a final
-#: task or compensation. The third process completes the final tasks.
+#: task, because the task `block` occupies its only worker thread. (The ordinary tasks of the four
+#: executions are coroutines and need no thread.) The second process counts its calls of all final
+#: tasks and compensations, and dies inside call number `dies_at`. The third process completes the
+#: final tasks.
 LIVES = PREAMBLE + textwrap.dedent(
     """
     import asyncio, logging, signal, threading

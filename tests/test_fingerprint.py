@@ -192,8 +192,9 @@ def test_a4_fingerprint_depends_on_tuple_order_but_not_set_order():
 
     assert compiled("(1, 2)") != compiled("(2, 1)")
     assert compiled("((1, 'b'), 'a')") != compiled("('a', (1, 'b'))")
-    # The hashes of 8 and 16 collide, so these two sets have different orders. Both begin with 0,
-    # because Python 3.14 also stores the first constant of a set display outside the set.
+    # The hashes of 8 and 16 collide, so these two sets have different orders. Both set displays are
+    # written with 0 first, because Python 3.14 also stores the first constant of a set display
+    # outside the set.
     assert compiled("context in {0, 8, 16}") == compiled("context in {0, 16, 8}")
 
 
@@ -248,7 +249,7 @@ def test_a4_version_follows_a_reloaded_module(tmp_path, monkeypatch):
     module = importlib.import_module("reloaded_flow")
     first = module.builder.build().version
     write(2222)
-    # A file that has changed does not change the version of the code that is loaded.
+    # A change of the file does not affect the version of the code that is already loaded.
     assert module.builder.build().version == first
     second = importlib.reload(module).builder.build().version
     assert second != first

@@ -1,9 +1,9 @@
 """Annotations can name classes that are defined later, on every Python version (semantics J4).
 
-Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use all
-of the machine's interpreters that can import msgspec. `CLOACA_TEST_PYTHONS` names more
-interpreters, separated by colons. `make test-pythons` installs interpreters and runs the tests with
-them.
+Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use the
+interpreter that runs them, and each of `python3.12` to `python3.15` that is in the path and can
+import msgspec. `CLOACA_TEST_PYTHONS` names more interpreters, separated by colons. `make
+test-pythons` installs interpreters and runs the tests with them.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ with cloaca.DefaultRunner(":memory:") as runner:
 UNQUOTED = LATER.replace('"', "'").replace("'int'", "int").replace("'list[Order]'", "list[Order]")
 UNQUOTED = UNQUOTED.replace("'Order | None'", "Order | None")
 
-# Classes that are local to a function are found through the frame that reads the annotations.
+# The names of classes that are local to a function are looked up in the frame that calls cloaca.
 OF_A_FUNCTION = """
 import cloaca
 from dataclasses import dataclass

@@ -82,7 +82,10 @@ def refuse(constant: str) -> None:
 
 
 def read_json(text: str) -> dict[str, Any] | None:
-    """Returns the object that Python's own parser returns, or `None` if it refuses the text."""
+    """Returns the object that Python's own parser reads.
+
+    Returns `None` if the parser refuses the text, or if the text is not a JSON object.
+    """
     try:
         found = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):

@@ -24,7 +24,7 @@ def vectors(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[cloaca.DefaultRunner]:
-    """One runner for all vectors, because the rules do not depend on the database."""
+    """One runner for all vectors, because the expected results do not depend on the database."""
     with cloaca.DefaultRunner(":memory:") as running:
         yield running
 
@@ -81,7 +81,7 @@ def rule_of(stored: Any) -> Any:
 
 
 def group_contains_name(rule: Any) -> bool:
-    """Returns whether a group contains a rule as a string, which Python's functions refuse."""
+    """Returns whether a group contains a rule by its name, such as `one_failed`."""
     if isinstance(rule, str):
         return False
     ((_, value),) = rule.items()

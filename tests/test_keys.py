@@ -293,7 +293,8 @@ def test_shutdown_reports_open_executions(tmp_path, caplog):
         with cloaca.DefaultRunner(url) as other:
             other.submit("w", delay=3600)
         assert messages_of(caplog) == []  # The outer runner is live, so nothing is reported.
-    # The outer runner has only called `execute`, never `submit`, so it reports nothing.
+    # This test calls only `execute` of the outer runner, never `submit`, so the runner reports
+    # nothing.
     assert messages_of(caplog) == []
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.submit("w", delay=3600)

@@ -46,7 +46,7 @@ class Render:
 
 
 def define_book(**options: Any) -> None:
-    """Defines a workflow `book`, with a child for each page and a task that takes their results."""
+    """Defines a workflow `book`: a child for each page, and a task that takes all results."""
     given: dict[str, Any] = {
         "workflow": "render",
         "over": "pages",

@@ -102,7 +102,7 @@ def test_k10_new_items_do_not_get_the_steps_of_old_items(database):
 
 
 def test_k10_aligned_map_and_readers_use_the_new_list(database):
-    """The map `second` is aligned with `first`: each item of `first` is an element of `second`."""
+    """The map `second` is aligned with `first`: `second` runs over the results of `first`."""
     rows = list(range(6))
     with cloaca.WorkflowBuilder("aligned_generations"):
 

@@ -172,7 +172,8 @@ def test_j6_map_over_a_task_must_match_the_tasks_result():
     built([(function("rows", {}, list[int]), {}), (work, {"over": "rows"})])
     with pytest.raises(cloaca.TaskValidationError, match="the result of task 'rows' is int"):
         built([(function("rows", {}, int), {}), (work, {"over": "rows"})])
-    # A task that takes the context stores its result itself, so its annotation is not checked.
+    # A task that takes the context stores its result itself, so its return annotation is not
+    # checked.
     stored = function("rows", {"context": cloaca.Context}, int)
     built([(stored, {}), (work, {"over": "rows"})])
 

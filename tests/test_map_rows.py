@@ -128,7 +128,7 @@ def test_k7_timeout_of_the_execution_ends_its_map(runner):
     assert result.tasks["work"].status == "Cancelled"
     states = {str(item.status) for item in runner.items(handle, work)}
     assert states == {"Cancelled"}
-    # A later execution completes, so the workers are free, but no further item of the first map
+    # A later execution, whose list is empty, completes. Meanwhile no further item of the first map
     # starts.
     count = len(begun)
     assert count <= 2

@@ -1,4 +1,4 @@
-"""The two-language workflow of `examples/mixed` completes even if one of its programs is killed."""
+"""Workflows in two languages: `examples/mixed` completes even if its programs are killed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import cloaca
 
 @dataclasses.dataclass
 class Payment:
-    """The data of a signal."""
+    """The data of signals and approvals."""
 
     amount: int
 

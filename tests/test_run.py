@@ -1,4 +1,4 @@
-"""Executions from Python on a real database (semantics B, C and D1)."""
+"""Executions from Python on a real database (semantics A3, B, C and D1)."""
 
 from __future__ import annotations
 

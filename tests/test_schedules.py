@@ -56,7 +56,7 @@ def test_f5_registering_on_every_start_keeps_one_row(database):
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second"
         )
         assert other not in ids
-        # A disabled schedule gets the new options, but stays disabled.
+        # Registering a disabled schedule again changes its options, but does not enable it.
         runner.set_cron_schedule_enabled(other, False)
         again = runner.register_cron_workflow(
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second", overlap="queue"

@@ -39,7 +39,8 @@ SERVE = """
     runner.run_forever()
 """
 
-# A value of PYTHONWARNINGS: Python 3.12 and later warn about a fork while other threads run.
+# A value of PYTHONWARNINGS that hides the warning of Python 3.12 and later about a fork while other
+# threads run.
 QUIET_FORK = "ignore::DeprecationWarning"
 
 

@@ -15,7 +15,7 @@ from cloaca.testing import VirtualRunner
 #: An hour, in seconds.
 HOUR = 3600
 
-# Each function catches the `TaskParked` of `handle.sleep("cool down", ...)`, and returns.
+# Each function below catches the `TaskParked` of `handle.sleep("cool down", ...)`, and returns.
 
 
 def by_except(handle: cloaca.TaskHandle) -> None:
@@ -109,8 +109,9 @@ def check_failure(name: str, effects: list[int], called: str | None) -> None:
     assert not {"waiting", "step_recorded"} & set(events)
 
 
-# After one of these functions has returned, a further call raises `TaskParked` again instead of an
-# error, because the call could come from another coroutine. So their tests make no further call.
+# After one of these functions has returned, a further call of the handle raises `TaskParked` again
+# instead of `CaughtParkError`, because the call could come from a coroutine that runs concurrently.
+# So the tests of these functions make no further call.
 ONLY_RETURNS = [by_gather, by_group]
 
 

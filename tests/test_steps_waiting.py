@@ -162,7 +162,7 @@ def test_t5_error_names_the_call_whose_task_parked_was_caught(kind):
     with VirtualRunner() as runner:
         result = runner.execute("greedy")
         if kind == "goes on":
-            # The durable call inside the `except` block parked the task again.
+            # The step in the `except` block raised `TaskParked` again, so the task was parked.
             assert result.status == "Completed"
             assert calls == []
             return

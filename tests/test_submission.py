@@ -1,4 +1,4 @@
-"""Submitting, following and listing executions (semantics C6, C7)."""
+"""Submitting, following and listing executions (semantics A2, C6, C7, E7)."""
 
 from __future__ import annotations
 

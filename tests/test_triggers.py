@@ -29,7 +29,7 @@ def fresh() -> str:
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes a test's triggers after the test. Runners of later tests would poll them."""
+    """Removes a test's triggers after the test, so that runners of later tests do not poll them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 

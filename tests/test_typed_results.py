@@ -169,7 +169,10 @@ def test_j4_local_models_can_contain_other_models():
 
 
 def define_optional_parent(function):
-    """Defines a task `parent`, skipped unless the context has `go`, and `function` as its child."""
+    """Defines a task `parent`, and a task `child` that runs `function` after it.
+
+    `parent` is skipped unless the context has the key `go`.
+    """
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))

@@ -238,7 +238,10 @@ def name_of(value: object) -> str:
 
 
 def passing(annotation):
-    """Returns a function that appends its argument to `seen` and returns it, annotated as given."""
+    """Returns a function that appends its argument to `seen`, and returns the argument.
+
+    `annotation` is the annotation of the parameter and of the return value.
+    """
 
     def work(value):
         seen.append(value)

@@ -128,7 +128,7 @@ def test_l6_sleepers_cost_an_idle_runner_almost_nothing(
         server = request.getfixturevalue("server")
         statements, passed = idle_statements(server, tmp_path, program)
         print(f"an idle runner sends {len(statements) / passed:.2f} statements per second")
-        # A heartbeat sends five statements. A short period may contain two heartbeats by chance.
+        # A runner sends periodic statements in groups. A short period can contain two groups.
         by_chance = 0 if IS_STRICT else 10
         assert len(statements) <= 0.5 * passed + by_chance, "\n".join(statements)
     out, errors = program.communicate(timeout=500)

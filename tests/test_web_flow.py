@@ -61,7 +61,7 @@ def links_of(answer: Answer, url: str) -> dict[str, str]:
 
 
 def both_ways(url: str) -> tuple[list[object], list[object]]:
-    """Returns all pages in order, and then the pages before the last one, in reverse order."""
+    """Returns two lists: all pages in order, and all pages but the last one in reverse order."""
     forward, back = [], []
     answer = call(url)
     page, links = answer.json(), links_of(answer, url)

@@ -132,7 +132,7 @@ def measure(server: Server, web: cloaca.web.Server, path: str) -> tuple[Any, Cos
 
 
 def read_plans(log: Path, start: int) -> list[dict[str, Any]]:
-    """Returns the plans of statements on the engine's tables that follow `start` in the log."""
+    """Returns the plans in the log after byte `start`, for statements on the engine's tables."""
     with log.open("rb") as file:
         file.seek(start)
         text = file.read().decode()
@@ -181,7 +181,7 @@ FILTERS = {
     "since=20d&until=10d&status=Failed": {"cloacina_executions_state"},
     "schedule={schedule}": {"cloacina_ticks_execution"},
     "parent={middle}": {"cloacina_children_pkey", "cloacina_children_parent_id_parent_ordinal"},
-    # Only failed and cancelled executions have an error.
+    # Only failed executions have an error.
     "error=no+such+text": {"cloacina_executions_state"},
     "runner={runner}": set(),
 }
@@ -226,7 +226,8 @@ def check(cost: Cost, indexes: set[str] | None = None) -> None:
         assert any(name.startswith(tuple(indexes)) for name in used), used
 
 
-#: The requests of the web page, except for the list of executions.
+#: Requests of the web page. Other tests check the list of executions, and the requests that count
+#: executions.
 REQUESTS = [
     "executions/{failed}",
     "executions/{failed}/tasks?limit=200",

@@ -63,7 +63,8 @@ def test_j11_type_of_the_input_does_not_change_the_version():
     "path", sorted((TESTS / "corpus").glob("*.db")), ids=lambda path: path.name
 )
 def test_a4_version_matches_a_database_of_an_earlier_release(path):
-    # The program that made the database passed another `on_hold`. The version does not cover it.
+    # The program that made the database passed another function as `on_hold`. The version does not
+    # cover this function.
     corpus_workflows.define(on_hold=print)
     with contextlib.closing(
         sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)

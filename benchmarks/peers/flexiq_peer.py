@@ -114,7 +114,7 @@ class FlexiQ(Peer):
             .step("item", item, after="numbers", fan_out="each")
             .step("length", length, after="item", fan_in="all")
         )
-        # A fan-out of 100 elements often does not end; see README.md.
+        # A fan-out of 100 or more elements often does not end; see README.md.
         run = self.queue.submit_workflow(workflow)
         assert run.wait(timeout=30).state is WorkflowState.COMPLETED
 

@@ -20,8 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-#: The number of tasks that a peer runs at once, if it has a setting for this number. It is cloaca's
-#: default.
+#: The number of tasks that cloaca, FlexiQ, Huey and Procrastinate run at once: cloaca's default.
 WORKERS = 4
 
 #: Default number of executions of each workload; for W12, of items.
@@ -53,13 +52,13 @@ class Peer:
         raise NotImplementedError
 
     def jobs(self, count: int) -> None:
-        """Submit jobs outside of any workflow at once, and wait for all results.
+        """Submit bare jobs (outside of any workflow) at once, and wait for all results.
         Only peers that also have workflows implement this method.
         """
         raise NotImplementedError
 
     def fans(self, count: int) -> None:
-        """Submit executions with a fan-out of eight at once, and wait for all results."""
+        """Submit executions at once, each with a fan-out of eight, and wait for all results."""
         raise NotImplementedError
 
     def large(self) -> None:

@@ -66,7 +66,10 @@ def last_line(text: str) -> str:
 
 
 def install(name: str) -> Path:
-    """Returns the interpreter of a peer's environment. Recreates it if the requirements changed."""
+    """Returns the interpreter of a peer's environment.
+
+    Creates the environment if it does not exist or its requirements have changed.
+    """
     requirements = REQUIREMENTS / f"{name}.txt"
     if not requirements.exists():
         raise CannotInstallError(f"the file {requirements.relative_to(ROOT)} is missing")
@@ -92,7 +95,7 @@ def install(name: str) -> Path:
 def run(
     name: str, python: Path, workload: str, url: str, *, count: int, seconds: float
 ) -> dict[str, Any]:
-    """Returns a peer's figures, or `{"why": …}` with the reason why it has not measured any."""
+    """Returns the JSON object that a peer prints, or `{"why": …}` if it has measured nothing."""
     command = [str(python), str(HERE / f"{name}_peer.py"), workload, url]
     process = subprocess.Popen(
         [*command, "--count", str(count), "--seconds", str(seconds)],
@@ -162,7 +165,10 @@ def postgres() -> Iterator[Database]:
 def rows(
     answer: dict[str, Any], cloaca: dict[str, float], asked: int, **where: str
 ) -> Iterator[dict[str, Any]]:
-    """Yields one row for each figure of the peer, with cloaca's figure."""
+    """Yields one row for each figure of the peer, with cloaca's figure.
+
+    If the peer has measured nothing, yields one row with the reason.
+    """
     if "why" in answer:
         yield {**where, "why": answer["why"]}
         return

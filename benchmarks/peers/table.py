@@ -8,7 +8,7 @@ HEADER = ("workload", "database", "peer", "executions", "figure", "peer's", "clo
 
 
 def amount(value: float) -> str:
-    """Formats a figure with three significant digits."""
+    """Formats a figure: a whole number from 100 on, otherwise up to three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -2,7 +2,7 @@
 
     python pipeline.py DATABASE OUTPUT LINES
 
-Defines the workflow `traffic` and runs it. A Rust program (`worker/`) runs its task `aggregate`.
+Defines the workflow `traffic` and runs it. A Rust program (`worker/`) runs the task `aggregate`.
 The key of the execution is the path of the output folder, so that a second start continues the
 execution of a process that died.
 """

@@ -3,10 +3,10 @@
 The module is private: `cloaca` re-exports or wraps everything public.
 
 Names that end in `_us` are times in microseconds since the Unix epoch, or durations in
-microseconds. Every method that waits releases the interpreter lock and can be interrupted by
-Ctrl-C. Every method raises `ForkedProcessError` in a forked child. Other errors are raised as
-classes of `cloaca._values.exceptions`, with `.code` and `.hint`. Plain data is returned as frozen
-classes with named fields.
+microseconds. Methods that wait release the interpreter lock; on the main thread, Ctrl-C interrupts
+most of these waits. In a forked child, methods that use the database or the engine's threads raise
+`ForkedProcessError`. Errors of the engine are raised as classes of `cloaca._values.exceptions`,
+with `.code` and `.hint`. Plain data is returned as frozen classes with named fields.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -329,10 +329,10 @@ class Execution:
     def final_context(self) -> Context: ...
     @property
     def final_id(self) -> str | None:
-        """The id of the last execution of the final tasks; `None` if there is none."""
+        """The id of the execution of this execution's final tasks; `None` if there is none."""
 
     def final(self) -> Execution | None:
-        """Read the last execution of the final tasks from the database; `None` if there is none."""
+        """Read the execution `final_id` from the database; return `None` if there is none."""
     def is_map(self, task_id: str) -> bool:
         """Return whether a task is a map."""
 
@@ -393,7 +393,7 @@ class Work:
     def forward_key(self) -> str | None:
         """The idempotency key of the task's effects.
 
-        `None` unless the workflow has final tasks or consists of final tasks.
+        `None` unless the workflow has final tasks, or the task is a compensation.
         """
 
     def begin_deferral(self) -> bool:
@@ -409,11 +409,19 @@ class Work:
         """Record that the callback has returned; waiting callers then receive the result."""
 
     def is_cancelled(self) -> bool:
-        """Return whether the execution was cancelled."""
+        """Return whether the task must stop.
+
+        This is the case if the execution was cancelled, if the attempt or the execution timed out,
+        or if the runner has given up the attempt.
+        """
 
 @final
 class Poll:
-    """One call of a trigger's function."""
+    """The request to call a trigger's function.
+
+    The function of a polled trigger is called once; any other function is called once for each of
+    `executions`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -421,7 +429,7 @@ class Poll:
     def handler(self) -> int: ...
     @property
     def state(self) -> Any:
-        """The state that the function's last call returned, or `None`."""
+        """The state that an earlier call of the function stored, or `None`."""
 
     @property
     def executions(self) -> list[str] | None:
@@ -564,7 +572,7 @@ class LogRecord:
     level: Final[int]
     """The level as `logging` numbers it; 5 for the engine's finest level."""
     target: Final[str]
-    """The Rust module that logged the record; the name begins with `cloacina`."""
+    """The target or the Rust module of the log statement; begins with `cloacina`."""
     message: Final[str]
     fields: Final[dict[str, Any]]
     """The record's fields by name: texts, numbers and booleans."""
@@ -630,7 +638,7 @@ class Outcome:
         timeout_us: int | None,
         runs: str | None,
     ) -> Outcome:
-        """The function waits for a condition. It is called again when the condition holds."""
+        """The function waits for a condition, and is called again when the wait ends."""
 
     @property
     def kind(self) -> str:
@@ -974,7 +982,7 @@ class Runner:
         """Cancel a subscription."""
 
     def load(self) -> WorkLoad:
-        """Return how many tasks run in this process, and how many wait for its workers."""
+        """Return how many of this runner's tasks and callbacks run, and how many wait."""
 
     # Worker threads
     def next_work(self, worker: int) -> Work | None:
@@ -998,7 +1006,10 @@ class Runner:
         """
 
     def set_log_level(self, level: int) -> None:
-        """Set the lowest level of log records that `supervise` returns. The initial level is 20."""
+        """Set the lowest level of log records that `supervise` returns. The initial level is 20.
+
+        A level above 20 applies only to records about executions and attempts.
+        """
 
     # The event loop's thread
     @property
@@ -1326,7 +1337,7 @@ class RunnerRecord:
     heartbeat_at_us: Final[int]
     lease_until_us: Final[int]
     is_alive: Final[bool]
-    """Whether the runner's lease is valid."""
+    """Whether the runner's lease is valid, and its process is not known to have ended."""
     workflows: Final[list[str]]
     """The workflows that the runner has handlers for."""
 
@@ -1664,7 +1675,7 @@ def check_tenant(schema_name: str, username: str, password: str | None = None) -
 
 @final
 class BenchLoad:
-    """The number of tasks and callbacks that the runner of a `Bench` works on."""
+    """The loads of the worker threads and of the event loop of a `Bench`'s runner."""
 
     threads: Final[WorkLoad]
     event_loop: Final[WorkLoad]
@@ -1703,7 +1714,7 @@ class BenchRunner:
         """Wait until the runner has done all due work; return the time of its next wake-up."""
 
     def work(self) -> BenchLoad:
-        """Return how many tasks and callbacks are on threads, and how many on the event loop."""
+        """Return the loads of the worker threads and of the event loop."""
 
     @property
     def in_flight(self) -> int:

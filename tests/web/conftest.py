@@ -1,7 +1,7 @@
 """Fixtures: a browser, a database with executions of all kinds, and a server of the web page.
 
 The tests need the packages of `requirements/web.txt` and Chromium; `make test-web` installs both.
-If one of them is missing, pytest does not collect the tests.
+If Playwright or Chromium is missing, pytest does not collect the tests.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ Open = Callable[..., Any]
 
 
 def serve_assets(context: Any) -> None:
-    """If `CLOACA_ASSETS` names a folder, loads the page's files from it instead of the server.
+    """If `CLOACA_ASSETS` names a folder, loads the page's files from there, not from the server.
 
     A change of the page then needs no Rust build.
     """
@@ -202,8 +202,8 @@ def serve_assets(context: Any) -> None:
 def open_page(browser: Any) -> Iterator[Open]:
     """A function that logs in, opens a page and returns it.
 
-    The test fails if the page requests another host, or logs an error or a warning. Only messages
-    that contain the argument `allows` are permitted.
+    The test fails if the page requests another host, or logs an error or a warning. If the argument
+    `allows` is given, log messages that contain it are permitted.
     """
     problems: list[str] = []
     contexts = []

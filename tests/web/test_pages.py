@@ -75,7 +75,7 @@ def settle(page: Any) -> None:
 
 
 def violations(page: Any) -> list[str]:
-    """Returns the violations of WCAG 2.2 AA on a page."""
+    """Returns the violations of WCAG 2.2 AA and of axe's best practices on a page."""
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     options = {"runOnly": {"type": "tag", "values": tags}}
     found = Axe().run(page, options=options).response["violations"]

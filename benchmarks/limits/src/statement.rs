@@ -1,4 +1,4 @@
-//! SQL statements as types. Diesel prepares a statement with its own type only once per connection.
+//! SQL statements. Each has a type of its own, so that Diesel prepares it only once per connection.
 
 /// Splits `text` at its `?` placeholders into `N` pieces. Panics if the number of pieces is not `N`; in a constant, this
 /// is an error of the compiler.

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// The states of executions and tasks, with the same numbers as in the engine. Every state below `COMPLETED` is unfinished.
+/// The states of tasks, with the same numbers as in the engine. Executions use these numbers too. Every state below
+/// `COMPLETED` is unfinished.
 pub const PENDING: i32 = 0;
 pub const RUNNING: i32 = 2;
 pub const COMPLETED: i32 = 3;

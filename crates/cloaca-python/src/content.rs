@@ -52,7 +52,7 @@ impl Content {
     }
 
     /// Keeps a list or dict that was decoded from the value of a key, and returns the object to use. Returns `None` if the key
-    /// was set to another value in the meantime.
+    /// was set to another value or removed in the meantime.
     pub fn keep(
         &mut self,
         key: &str,

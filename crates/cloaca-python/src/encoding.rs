@@ -95,7 +95,7 @@ fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
     }
 }
 
-/// Appends an object of a dataclass. Returns `false` for an object of another class.
+/// Appends an object of a dataclass. Returns `false` for an object of another class, or if a field is not plain.
 fn write_dataclass(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
     let py = value.py();
     let Some(dataclasses) = DATACLASSES.get(py) else {

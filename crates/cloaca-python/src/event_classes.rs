@@ -35,7 +35,7 @@ record! {
     LogRecord {
         /// The level as a number of Python's `logging`; 5 for the engine's level TRACE.
         level: u8,
-        /// The Rust module that logged the record. Its path begins with `cloacina`.
+        /// The target that the log statement names, or else its Rust module. Begins with `cloacina`.
         target: &'static str,
         /// The message.
         message: String,

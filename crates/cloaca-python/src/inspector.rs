@@ -101,8 +101,8 @@ impl Inspector {
         })
     }
 
-    /// Submits a copy of an earlier execution; returns the new execution's id once it is durable. The new execution's
-    /// history names the earlier execution.
+    /// Submits a copy of an earlier execution. Once the copy is durable, returns its id. The copy's history names the
+    /// earlier execution.
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
     #[expect(
         clippy::too_many_arguments,
@@ -139,7 +139,7 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Sends a signal with JSON data; returns its number and the number of tasks that it woke once the signal is durable.
+    /// Sends a signal with JSON data. Once the signal is durable, returns its number and the number of tasks that it woke.
     #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
     #[expect(
         clippy::too_many_arguments,
@@ -209,7 +209,7 @@ impl Inspector {
     }
 
     /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number
-    /// of deleted executions or of deleted versions of workflows, whichever is larger.
+    /// that the engine's `Inspector::prune` returns.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         self.reads.get().prune(py, older_than_us, limit)
     }

@@ -11,8 +11,7 @@ use crate::errors::Raise;
 
 /// The result of an attempt.
 ///
-/// An outcome is created and read for each task, so creating and reading it must be cheap. All completed attempts share one
-/// Python object.
+/// An outcome is read for each attempt, so reading it must be cheap. All completed attempts share one Python object.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Outcome {
     ending: Ending,

@@ -164,7 +164,8 @@ impl Reads {
         Ok(tuples.collect())
     }
 
-    /// Returns the failed executions submitted since a time, grouped by cause. The group with the newest failure comes first.
+    /// Returns the newest failed executions submitted since a time (at most 1,000), grouped by cause. The group with the
+    /// newest execution comes first.
     #[pyo3(signature = (since_us=None))]
     fn failures<'py>(
         &self,
@@ -208,7 +209,8 @@ impl Reads {
         signals::wait_page(py, page)
     }
 
-    /// Returns a page of a map's items as JSON objects, and the index from which the next page starts (`None` on the last).
+    /// Returns a page of a map's items as JSON objects, and the index of the next page's first item (`None` on the last
+    /// page).
     #[pyo3(signature = (execution_id, task_id, status, first, limit))]
     fn items(
         &self,
@@ -250,7 +252,7 @@ impl Reads {
         self.call(py, |database| database.set_map(id, task_id, parallel))
     }
 
-    /// Submits a copy of an earlier execution; returns the new execution's id once it is durable.
+    /// Submits a copy of an earlier execution. Once the copy is durable, returns its id.
     pub fn rerun(&self, py: Python<'_>, request: &Bound<'_, RerunRequest>) -> PyResult<String> {
         let (id, rerun) = request.get().parts();
         let submitted = self.call(py, |database| database.rerun(id, rerun))?;

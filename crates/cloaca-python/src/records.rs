@@ -15,8 +15,8 @@ record! {
         next_cursor: Option<String>,
         /// The cursor of the previous page; `None` on the first one.
         prev_cursor: Option<String>,
-        /// The submission time of the last execution that the search examined, in microseconds since 1970, if the search ran
-        /// out of time before the page was full; otherwise `None`.
+        /// The submission time of the last execution that the search examined, in microseconds since 1970, if the search
+        /// reached its limit of rows or of time before the page was full; otherwise `None`.
         scanned_until_us: Option<i64>,
     }
 }
@@ -116,7 +116,7 @@ record! {
         heartbeat_at_us: i64,
         /// The end of its lease, in microseconds since 1970.
         lease_until_us: i64,
-        /// Whether its lease is valid.
+        /// Whether its lease is valid and its process is not known to have ended.
         is_alive: bool,
         /// The workflows that it has handlers for.
         workflows: Vec<String>,

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 
 use crate::context::Context;
 
-/// Returns a schedule or trigger as the dict that the package shows to users.
+/// Returns a schedule or trigger as a dict. The Python package converts it to the dict that users see.
 pub fn schedule_dict(py: Python<'_>, record: ScheduleRecord) -> PyResult<Bound<'_, PyDict>> {
     let row = PyDict::new(py);
     let us = |time: Option<Timestamp>| time.map(|time| time.0);

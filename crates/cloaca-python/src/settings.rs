@@ -6,7 +6,7 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::types::{Error, ErrorCode};
 use serde::Deserialize;
 
-/// The argument `config` of `Runner(database_url, config)`. The package passes every member, so no member has a default here.
+/// The argument `config` of `Runner(database_url, config)`. The package passes every member.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunnerSettings {

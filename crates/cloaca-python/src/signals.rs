@@ -17,7 +17,7 @@ record! {
         seq: i64,
         /// Whether this call stored the signal; false if an earlier call with the same id stored it.
         created: bool,
-        /// The number of tasks that the signal woke at once.
+        /// The number of waits that received the signal at once.
         woken: usize,
     }
 }

@@ -61,7 +61,7 @@ impl StepLog {
         Some(ends.iter().map(ToString::to_string).collect())
     }
 
-    /// Among the first `count` children of a call, returns the numbers of those whose end is not recorded.
+    /// Returns the indexes (from 0, below `count`) of a call's children that have no recorded end.
     fn missing_children(&self, key: &str, count: u32) -> Vec<u32> {
         self.inner.missing_children(key, count)
     }

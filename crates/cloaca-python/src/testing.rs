@@ -25,7 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum real time for a coordinator to become idle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A runner's view of the virtual time. It also records when the runner's coordinator begins to sleep.
+/// A runner's view of the virtual time. It also counts how often the runner's coordinator begins to sleep.
 struct RunnerClock {
     now: Arc<AtomicI64>,
     /// Whether the runner is stopping and skips waits: when the coordinator is about to sleep, the runner's time moves towards
@@ -215,7 +215,8 @@ impl BenchRunner {
         })
     }
 
-    /// Returns the numbers of running and waiting tasks and callbacks, for worker threads and for the event loop.
+    /// Returns the number of running tasks, and the number of waiting tasks and callbacks, for worker threads and for
+    /// the event loop.
     fn work(&self) -> BenchLoad {
         let queues = self.core.get().engine().queues();
         BenchLoad {

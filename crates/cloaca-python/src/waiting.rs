@@ -48,15 +48,15 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         engine,
         subscription,
     };
-    // The main thread sends the request here. Any other thread sends it below, while detached, because it can run the
-    // coordinator's step inline.
+    // The main thread sends the request here. Any other thread sends the request below, while detached, because such a
+    // thread can run the coordinator's step inline.
     let mut unsent = Some(vec![request]);
     let mut answer = None;
     if call::may_be_main() {
         answer = unsent.take().map(|requests| engine.begin_submit(requests));
     }
     let mut is_durable = false;
-    // If an earlier execution has the key, this call waits for the end of the earlier execution.
+    // If an earlier execution has the request's key, this call waits for the end of the earlier execution.
     let mut earlier: Option<SubscriptionGuard<'_>> = None;
     // One wait covers both answers (durable, and ended), so that the thread need not attach to the interpreter in between.
     let ended = call::wait(py, None, |patience| {

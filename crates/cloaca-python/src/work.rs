@@ -199,7 +199,7 @@ impl Work {
         self.task_token().unwrap_or(0)
     }
 
-    /// The idempotency key for the task's effects; `None` unless the workflow has final tasks or consists of final tasks.
+    /// The idempotency key for the task's effects; `None` unless the workflow has final tasks or the task is a compensation.
     #[getter]
     fn forward_key(&self) -> Option<&str> {
         match &self.item {
@@ -222,7 +222,7 @@ impl Work {
         py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
     }
 
-    /// Reacquires a worker slot. A worker thread blocks until a slot is free or the attempt is taken away from it.
+    /// Reacquires a worker slot. A worker thread blocks until a slot is free or the attempt is taken away from the thread.
     fn end_deferral(&self, py: Python<'_>) {
         if let Some(token) = self.task_token() {
             py.detach(|| self.deferrals.end(token));
@@ -244,7 +244,8 @@ impl Work {
         }
     }
 
-    /// Returns whether the execution was cancelled.
+    /// Returns whether the execution was cancelled or timed out. Also returns true once the runner has given up the
+    /// attempt: at the end of the runner's grace period, or because the runner was declared dead.
     fn is_cancelled(&self) -> bool {
         match &self.item {
             WorkItem::Task(_, assignment) => assignment.cancelled.load(Ordering::Acquire),

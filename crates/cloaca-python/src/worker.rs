@@ -38,11 +38,12 @@ const PATIENCE: Duration = Duration::from_hours(1);
 enum WorkerState {
     /// The worker takes further work.
     Current,
-    /// The worker's thread ends, because another worker has replaced it after a timeout.
+    /// The worker's thread ends, because its attempt was taken away and another worker has its slot.
     Replaced,
 }
 
-/// Wakes the supervisor thread and the event loop when work arrives in their queues.
+/// Connects the queues of a runner with Python's threads. The supervisor thread gets the notices of the worker threads'
+/// queue, such as requests for workers. The event loop is woken when work or a notice arrives in its queue.
 pub fn connect(engine: &EngineHandle, supervisor: &Arc<SupervisorQueue>, waker: WakeHandle) {
     let threads = engine.queues().of(Executor::Threads);
     let (queue, supervisor) = (Arc::downgrade(threads), Arc::clone(supervisor));

@@ -159,11 +159,12 @@ use proc_macro::TokenStream;
 ///
 /// A task with `over` is a map: it runs once per element of a list. The run for one element is an item. The list is the
 /// result of a task (named by its id or its function), a field of the `input:`, or a key of the context. The element is
-/// passed to the one parameter whose name is neither a task nor a field of the input. Alternatively, a map can name its
-/// parameters, each with its list: `over = { url = "urls", name = names }`. Each item then receives one element of each list;
-/// the lists must have equal lengths. The value that the function returns is the result of the item. In another task, a
-/// parameter with the name of the map receives the results as `Vec<T>`, as `Vec<Option<T>>`, or as `MapResult<T>`, which also
-/// has the failed items.
+/// passed to the parameter that has the name of the list. If there is none, the element is passed to the one parameter
+/// whose name is neither a task nor a field of the input. Alternatively, a map can name its parameters, each with its
+/// list: `over = { url = "urls", name = names }`. Each item then receives one element of each list; the lists must have
+/// equal lengths. The value that the function returns is the result of the item. In another task, a parameter with the
+/// name of the map receives the results as `Vec<T>`, as `Vec<Option<T>>`, or as `MapResult<T>`, which also has the
+/// failed items.
 ///
 /// ```
 /// use cloacina::{TaskError, TaskHandle, task, workflow};
@@ -261,8 +262,8 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// a task is a compile error too, unless the workflow has an `input:`, or a task without a result, which may write the key.
 ///
 /// When the macro is evaluated, it panics if the definition is not valid for another reason: for example, if a parameter
-/// names neither a task nor a field of the declared input, if a result cannot fit its parameter, or if an `output:` names a
-/// map.
+/// without a default names neither a task nor a field of the declared input, if a result cannot fit its parameter, or if an
+/// `output:` names a map.
 ///
 /// # Nodes without a function
 ///
@@ -274,9 +275,9 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// These nodes do not occupy a worker. A parameter with the id of a node receives the node's result. Every node has the
 /// options `dependencies`, `trigger_rule`, `trigger_rules`, `priority` and `timeout`. `timeout` is the maximum time of the
-/// child or of the wait, as a string such as `"48h"`. `child` also has these options of a task: `retry_…`, `over`, `parallel`,
-/// `tolerate`, `batch`, `compensate` and `compensate_failed`. Without a `retry_…` option, a child that fails is not started
-/// again. With `over`, the node starts one child for each element.
+/// child or of the wait, as a string such as `"48h"`. `child` also has these options of a task: `retry_…`, `never_on`, `over`,
+/// `parallel`, `tolerate`, `batch`, `compensate` and `compensate_failed`. If neither `never_on` nor a `retry_…` option is
+/// given, a child that fails is not started again. With `over`, the node starts one child for each element.
 ///
 /// | option | meaning |
 /// |---|---|

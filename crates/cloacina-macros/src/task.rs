@@ -19,7 +19,8 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
             "`#[task]` applies only to functions: async fn name(context: &mut Context) -> Result<(), TaskError>",
         )
     })?;
-    // The function is kept even if an option is invalid, so that the program's calls of the function cause no further errors.
+    // The function is kept even if an option or the signature is invalid, so that the program's calls of the function
+    // cause no further errors.
     let expanded = expand_task(options, &function);
     signature::strip_attributes(&mut function);
     match expanded {
@@ -48,7 +49,8 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
     }
 }
 
-/// Implements `Task` for a task with invalid options, so that a workflow that lists the task causes no second error.
+/// Implements `Task` for a task with an invalid option or signature, so that a workflow that lists the task causes no
+/// second error.
 fn placeholder(name: &syn::Ident) -> TokenStream {
     let id = LitStr::new(&name.unraw().to_string(), name.span());
     quote! {
@@ -120,7 +122,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         .parameters
         .iter()
         .map(|parameter| match parameter {
-            // Each argument has the span of its parameter's type, so that a type error points at that type.
+            // The context and the handle have the span of the parameter's type: a type error then points at that type.
             Parameter::Context(kind) => quote_spanned!(kind.span()=> context),
             Parameter::View(kind) => quote_spanned!(kind.span()=> &*context),
             Parameter::Handle(kind) => quote_spanned!(kind.span()=> handle),

@@ -83,8 +83,8 @@ impl Adapter {
         parts(head).is_some_and(|parts| gate::check(&self.web, &parts).is_ok())
     }
 
-    /// Begins to answer the request of a caller with `access`. The answer has the status 400 if the head is not valid HTTP, and
-    /// 401 if `access` is `None`.
+    /// Begins to answer the request of a caller with `access`. The answer has the status 400 if the head is not valid HTTP.
+    /// If `access` is `None`, every route except the health check answers with the status 401.
     #[must_use]
     pub fn begin(
         &self,

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
 
-/// The HTML of the page. Each answer contains another `<base>` instead of [`BASE`].
+/// The HTML of the page. An answer contains the `<base>` for the requested path instead of [`BASE`].
 pub(crate) const INDEX: &str = include_str!("../assets/index.html");
 
 /// The `<base>` in the HTML of the page.

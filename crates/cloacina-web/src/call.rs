@@ -239,7 +239,7 @@ impl Reply {
         self
     }
 
-    /// Adds a header, unless the value is not valid in a header.
+    /// Adds a header. Does nothing if the value contains characters that a header cannot have.
     pub(crate) fn header(mut self, name: header::HeaderName, value: &str) -> Self {
         self.headers
             .extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));

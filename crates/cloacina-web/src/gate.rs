@@ -1,7 +1,8 @@
 //! The gate: the checks that every request must pass before a handler is called.
 //!
 //! The checks are, in this order: size limits, the host, the origin, authentication, and the permission of the matched route
-//! (`router.rs`). The checks before the permission are the same for every path, so that no path can bypass them.
+//! (`router.rs`). The checks before the permission are the same for every path, so that no path can bypass them. The
+//! only exception is the health check (`/healthz`), which needs neither authentication nor a permission.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -6,7 +6,8 @@
 //! Several sweeps sort each row by the median positions of its tasks' neighbours in the next row above or below. The order
 //! with the fewest crossings is kept. Then each long row is broken into several rows, and each task is placed as close to its
 //! neighbours above and below as possible, with at least one column between two tasks of a row. These positions are a
-//! least-squares fit, computed by isotonic regression. Each sweep costs O(V log V + E) for V tasks and bends and E edges.
+//! least-squares fit, computed by isotonic regression. Each sweep costs at most O((V + E) log V), where V is the total
+//! number of tasks and bends, and E is the number of edges.
 
 /// Width of a column, in units of horizontal positions.
 pub const COLUMN: i32 = 100;

@@ -40,7 +40,7 @@ pub enum ParameterKind {
     Flag,
     /// A time, or a span before now.
     Time,
-    /// The id of an execution or a schedule.
+    /// The id of an execution, a schedule or a runner.
     Id,
 }
 

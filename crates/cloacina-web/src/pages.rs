@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::router::{Server, see_other};
 use crate::web::{Authentication, Web};
 
-/// Whether a request is for a page: the matched route has the marker [`IsPage`], and the client asks for HTML.
+/// Whether a request is for a page: the request has the marker [`IsPage`], and the client asks for HTML.
 pub(crate) fn is_page(head: &Parts) -> bool {
     head.extensions.get::<IsPage>().is_some() && wants_html(&head.headers)
 }
@@ -82,7 +82,8 @@ pub(crate) fn login(web: &Web, problem: &Problem) -> Response {
     response
 }
 
-/// The paths of the page, below the mount. All get the same HTML, whose script shows the object that the path names.
+/// The paths of the page, below the mount (the path at which a program nests the router). All are answered with the
+/// same HTML, except for its `<base>`. The script of the page shows the object that the path names.
 pub(crate) const PATHS: &[&str] = &[
     "/",
     "/executions",

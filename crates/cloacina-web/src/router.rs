@@ -283,7 +283,7 @@ async fn path_of(head: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
 }
 
 /// Returns the path of a route, followed by the values of its variable parts, one a line. Unlike the path of the
-/// request, this text has no prefix of the mount.
+/// request, this text does not depend on the path at which the router is nested.
 fn path_with_values(route: &str, values: &[(String, String)]) -> String {
     let values = values.iter().map(|(_, value)| value.as_str());
     let parts: Vec<&str> = std::iter::once(route).chain(values).collect();

@@ -101,7 +101,7 @@ pub(crate) async fn open(
         opened.map_err(|_| Problem::new("internal", "the stream cannot be opened"))??;
     let last = head.headers.get("last-event-id");
     let seen = last.and_then(|value| value.to_str().ok());
-    // A client that reconnects gets an event at once if it has missed a change.
+    // A client that reconnects gets the event `changed` at once if it has missed a change.
     let is_news = seen.is_some_and(|seen| seen != marker);
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {

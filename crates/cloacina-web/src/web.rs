@@ -203,7 +203,7 @@ impl Web {
     /// ```no_run
     /// # fn main() -> Result<(), cloacina::Error> {
     /// # use cloacina_web::{Database, Web};
-    /// let web = Web::with_token(Database::open("sqlite:///etl.db", None)?, "a token of 16 characters");
+    /// let web = Web::with_token(Database::open("sqlite:///etl.db", None)?, "a long random token");
     /// let web = web.trace_url("https://jaeger.example.com/trace/{trace_id}");
     /// # Ok(())
     /// # }
@@ -321,12 +321,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens an existing database with the schema version of this program. With `schema`, only this PostgreSQL schema is
-    /// served; otherwise the tenants of the database are served too.
+    /// Opens an existing database, which must have this program's schema version. If `schema` names a PostgreSQL
+    /// schema, only this schema is served. Without `schema`, the tenants of the database are served too.
     ///
     /// # Errors
-    /// `UrlInvalid`; `Configuration` for an invalid schema; `Database`, `Connection` or `Migration` when the database does
-    /// not exist, cannot be opened or has another schema version.
+    /// `UrlInvalid`; `Configuration` for an invalid schema name; `Database`, `Connection` or `Migration` when the
+    /// database does not exist, cannot be opened or has another schema version.
     ///
     /// Since 1.0.
     pub fn open(url: &str, schema: Option<&str>) -> Result<Self, Error> {
@@ -371,7 +371,8 @@ impl Database {
         self.opened(tenant, |open| Arc::clone(&open.watcher))
     }
 
-    /// Returns the tenants of the database, in the order of their schemas; none on SQLite.
+    /// Returns the tenants of the database, in the order of their schemas. Returns none on SQLite, or if no tenants are
+    /// served.
     pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, Error> {
         match &self.shared.url {
             Some(url) => DatabaseAdmin::new(url)?.list_tenants(),

@@ -2,8 +2,8 @@
 //!
 //! Prints the time of the fastest of several rounds, in microseconds per execution; for idle claims, in microseconds per commit.
 //! On a busy machine, other processes affect the fastest round least. The first argument selects one store. The second argument
-//! names a database file, for example a file with many executions or with another schema; each measurement of a file store starts
-//! from a copy of this file.
+//! names a database file, for example a file with many executions or with another schema; each file store that is
+//! measured starts as a copy of this file.
 
 #![expect(
     clippy::print_stdout,

@@ -70,8 +70,8 @@ impl Run {
         self.0.finish(finish, LIMITS, NOW, 0.5).unwrap()
     }
 
-    /// Parks the function: ends its attempt until its children have ended. The function calls `run_many` with `count`
-    /// children, or `run` if `count` is `None`.
+    /// Ends an attempt whose function waits for children. The function has called `run_many` with `count` children, or
+    /// `run` if `count` is `None`.
     fn park(&mut self, count: Option<u32>, parallel: Option<u32>) -> Changes {
         let inputs = (0..count.unwrap_or(1)).collect();
         self.park_for(inputs, count, parallel)

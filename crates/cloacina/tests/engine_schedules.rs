@@ -57,7 +57,7 @@ fn outcomes_of(
     (record, pairs.collect())
 }
 
-/// Evaluates a schedule that must change. Returns the new record and the ticks.
+/// Evaluates a schedule. Returns the new record and the ticks. Panics if the runner leaves the schedule to its peers.
 fn change(record: &ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
     match evaluate(record, &cron_of(record).unwrap(), inputs) {
         Decision::Change(record, ticks) => (*record, ticks),
@@ -282,7 +282,7 @@ fn f4_overlap_queue_fires_in_order_as_executions_end() {
     assert_eq!(ticks, [(10, Fired), (20, Queued)]);
     let (record, ticks) = outcomes_of(&record, open(NOON + 30 * SECOND));
     assert_eq!(ticks, [(30, Queued)]);
-    // The execution has ended, so the next queued tick fires. The other ticks stay in the queue.
+    // The execution has ended, so the first queued tick fires. The other queued tick stays in the queue.
     let (record, ticks) = outcomes_of(&record, at(NOON + 31 * SECOND));
     assert_eq!(ticks, [(20, Fired)]);
     let (record, ticks) = outcomes_of(&record, open(NOON + 32 * SECOND));
@@ -670,7 +670,8 @@ fn g4_trigger_follows_only_final_statuses_and_retries_with_growing_pauses() {
     for new in refused {
         assert!(record(new.clone()).is_err(), "{new:?}");
     }
-    // The trigger is not polled. Each call has a later due time than the previous call, even if the clock stands still.
+    // The trigger is not polled. Each of its ticks has a later time than the previous tick, even if the clock stands
+    // still.
     let known = record(follow("etl", &[ExecutionStatus::Completed])).unwrap();
     assert_eq!((known.next_due, known.wake_at), (None, None));
     let mut held = trigger::lease_taken(&known, NOON, SECOND);

@@ -1,4 +1,5 @@
-//! Checks the golden vectors in `tests/golden`. The Python tests check the same files.
+//! Checks golden vectors in `tests/golden`. The Python tests check the same files, except `identities.json` and
+//! `queues.json`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;

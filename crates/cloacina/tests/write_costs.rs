@@ -97,7 +97,7 @@ impl Runner {
             registration,
             reply,
         }]);
-        // This step announces the runner and reads the database, so that the first run does not.
+        // This step announces the runner and reads the database, so that the first run does neither.
         self.coordinator.step(Vec::new());
     }
 

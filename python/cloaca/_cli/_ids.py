@@ -33,7 +33,7 @@ _MAX_CANDIDATES = 10
 
 
 def shorten(ids: Iterable[str]) -> dict[str, str]:
-    """Returns the short form of each id; all short forms differ."""
+    """Returns the short form of each id, or the whole ids if some short forms are equal."""
     wanted = set(ids)
     for digits in _LAST:
         short = {id: f"{id[:_FIRST]}-{id.replace('-', '')[-digits:]}" for id in wanted}

@@ -141,8 +141,8 @@ def define_workflows(module: ModuleType, wanted: str) -> None:
     Does nothing if `module:wanted` already refers to a workflow.
 
     Raises:
-        click.ClickException: `module:wanted` refers to neither a workflow nor a function, or the
-            function fails.
+        click.ClickException: `module:wanted` refers to neither a workflow nor a function that can
+            define workflows, or the function fails.
     """
     from cloaca._tasks.references import tasks_of
 

@@ -1,4 +1,4 @@
-"""The options that all commands share: the database and `--json`."""
+"""The options that several commands share, such as the database and `--json`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ VERBOSE = click.option(
 )
 
 
-# Commands that use no database accept the option too, because aliases and scripts may pass it to
+# Commands that use no database accept `--database` too, because aliases and scripts may pass it to
 # every command.
 UNUSED_DATABASE = click.option(
     "-c",

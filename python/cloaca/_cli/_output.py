@@ -214,7 +214,7 @@ def _rough(seconds: int) -> str:
 
 
 def duration_text(span: timedelta | None) -> str:
-    """Formats a duration in hours, minutes and seconds."""
+    """Formats a duration in seconds, in minutes and seconds, or in hours and minutes."""
     if span is None:
         return ""
     seconds = span.total_seconds()
@@ -349,7 +349,7 @@ def print_result(
         verbose: Whether to print as if there were no terminal, with more details.
         tells_error: Whether to print the error of the execution.
         notes: Texts for the column `note`, by task; each is printed before the task's error.
-        logged: The tasks whose tracebacks are already on stderr, and are therefore not printed.
+        logged: The tasks whose tracebacks are already on stderr; they are not printed again.
     """
     import json
 
@@ -415,7 +415,7 @@ def exit_with_status(result: WorkflowResult, logged: Collection[str | None] = ()
     Args:
         result: The execution.
         logged: The tasks whose errors are already on stderr; `None` stands for an error of the
-            execution that no task caused. The messages of the errors in `logged` are not repeated.
+            execution that no task caused. The messages of these errors are not repeated.
     """
     from cloaca._executions.status import WorkflowStatus
 

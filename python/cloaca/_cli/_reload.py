@@ -68,7 +68,7 @@ class Reloader:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def _neighbours(self) -> set[str]:
-        """Returns the source files in the folders of the targets."""
+        """Returns the source files in the targets' folders and in the subfolders."""
         folders = {
             Path(module).resolve().parent if module.endswith(".py") else Path.cwd()
             for module in (target.partition(":")[0] for target in self._targets)

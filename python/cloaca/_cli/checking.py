@@ -96,7 +96,7 @@ def _final(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
     document["final"] = "compensation" if final is None else final.end
     document["dependencies"] = list(task.dependencies)
     for entry in document["parameters"]:
-        # The parameter `error` receives the error of the execution, not the context.
+        # The parameter `error` receives the error of the execution, not the context's key `error`.
         if entry["name"] == "error" and entry["from"] == "context":
             entry["from"] = "error"
     return document

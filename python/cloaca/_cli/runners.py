@@ -1,4 +1,4 @@
-"""Commands that read runners."""
+"""The command that lists runners."""
 
 from __future__ import annotations
 

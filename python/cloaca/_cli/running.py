@@ -256,7 +256,8 @@ def _define(targets: tuple[str, ...]) -> list[str]:
     """Loads the modules; returns the names of the workflows that they define.
 
     Raises:
-        click.ClickException: A module cannot be loaded, or none defines a workflow.
+        click.ClickException: A module or its attribute cannot be used, or no module defines a
+            workflow.
     """
     from cloaca._cli._loading import define_workflows, load, split
     from cloaca._workflows.registry import registry

@@ -18,9 +18,10 @@ _PAGE = 500
 def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult]]:
     """Returns an execution's children and the executions of its final tasks, each with its origin.
 
-    The origin is a string that names the task and, if there are several children, the number of
-    this child. If a function started the child, the origin also has the key that the function gave
-    to `handle.run`. The origin of the executions of final tasks is `final tasks`.
+    The origin is a string that names the task that started the child and, if the task started
+    several children at once, the number of this child. If a function started the child, the origin
+    also has the key of the call of `handle.run`. The origin of the executions of final tasks is
+    `final tasks`.
 
     Raises:
         WorkflowNotFoundError: No execution has this id.

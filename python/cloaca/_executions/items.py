@@ -119,8 +119,9 @@ class ItemPage:
 class MapResult(_Typed[T]):
     """All items of a map that has ended, whatever the final state of each item.
 
-    A task receives it through a parameter that has the map's name. `MapResult[Page]` decodes the
-    results as `Page`. Unlike `list[Page]`, it accepts a map that failed or that has failed items.
+    A task receives a `MapResult` through a parameter that has the map's name. `MapResult[Page]`
+    decodes the results as `Page`. Unlike `list[Page]`, `MapResult[Page]` accepts a map that failed
+    or that has failed items.
 
     Example:
         >>> @cloaca.task(trigger_rule="all_done")

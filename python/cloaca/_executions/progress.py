@@ -19,8 +19,8 @@ class TaskProgress:
         done: The amount of finished work that the task reported with `TaskHandle.set_progress`;
             `None` if the task has reported none. For a map, the number of completed, failed and
             skipped items.
-        total: The total amount of work that the task reported.
-        message: The message that the task reported.
+        total: The total amount of work that the task reported; for a map, the number of items.
+        message: The message that the task reported; for a map, the counts of items as text.
         items: For a map whose list has been read: the number of items in each state, by state.
             `Ready` items wait for another attempt; `Cancelled` items will not run. `None` for other
             tasks.

@@ -254,7 +254,7 @@ class _Printed(Layer):
     def end(self) -> None:
         """Prints an incomplete last line. Later text is written directly to the stream.
 
-        Code that has kept a reference to this stream can still print to it.
+        Code that has kept a reference to this layer can still print to it.
         """
         with self._lock:
             if self._begun:

@@ -66,7 +66,8 @@ class ExecutionSpan:
     def abandon(self, error: BaseException | None = None) -> None:
         """Ends the span of an execution that was refused, or was still open at the shutdown.
 
-        The span also ends here if the submission returned an earlier execution with the same key.
+        The span also ends here if the submission returned an earlier execution with the same key,
+        and this process has an open span for that execution.
         """
         if error is not None:
             self._span.record_exception(error)
@@ -99,7 +100,7 @@ class Tracing:
                 span.identify(id)
                 before, _ = _open.setdefault(id, (span, self))
                 if before is not span:
-                    span.abandon()  # an earlier execution has the key
+                    span.abandon()  # the id has an open span: an earlier execution has the key
                 else:
                     self._core.announce_end(id)
 
@@ -110,7 +111,7 @@ class Tracing:
             found[0].end(event.status, event.ended_at_us, event.error)
 
     def close(self) -> None:
-        """Ends the open spans when the runner is shut down."""
+        """Ends the open spans of this runner's executions, when the runner is shut down."""
         for id, (span, owner) in list(_open.items()):
             if owner is self and _open.pop(id, None) is not None:
                 span.abandon()
@@ -136,7 +137,7 @@ class Tracing:
 
 
 class AttemptSpan:
-    """The span of an attempt, as a context manager. Spans that the task opens are its children."""
+    """The span of an attempt, as a context manager, and the parent of spans that the task opens."""
 
     def __init__(self, tracer: Tracer, tracing: Tracing, work: Work) -> None:
         from opentelemetry import trace

@@ -39,7 +39,7 @@ _WORDS = (
     "retry_on",
     "never_on",
 )
-# Other names of these keys, from the options of a task and from `RetryPolicy`.
+# Other names of these keys, such as those of the options of a task and of `RetryPolicy`.
 _SYNONYMS = {
     "attempts": "max_attempts",
     "retry_attempts": "max_attempts",

@@ -166,7 +166,8 @@ class RetryPolicy:
     ) -> bool:
         """Return whether another attempt follows a failed attempt.
 
-        No attempt follows an `Abort` or a `TaskInputError`, whatever the policy says.
+        After some errors, such as `Abort` and `TaskInputError`, no attempt follows, whatever the
+        policy says.
 
         Args:
             attempt: The number of the failed attempt; the first attempt is 1.

@@ -130,15 +130,16 @@ class DefaultRunnerConfig:
             shutdown_timeout: Maximum time that shutdown waits for running tasks, in seconds.
             db_timeout: Maximum time that a call waits for a database that does not answer, in
                 seconds.
-            retention_days: Age in days at which ended executions are deleted; `None` keeps them.
+            retention_days: Number of days from the end of an execution until the execution is
+                deleted; `None` keeps all executions.
             signal_retention_days: Age in days at which signals are deleted; `None` keeps them. A
                 signal that an open wait can still receive is kept.
             max_map_items: Maximum number of items of a task with `over=`; a longer list fails the
                 task before any item starts.
             auto_migrate: Whether the runner migrates the database at its start.
             capture_logs: Whether log records and printed lines of tasks are stored with the
-                executions: the first 500 lines and 256 KiB of each attempt, at the levels that the
-                program's loggers let through.
+                executions: the first 500 lines of each attempt, at most about 262,144 characters,
+                at the levels that the program's loggers let through.
             metrics_port: The port at which `/metrics` is served; 0 picks a free port, `None` turns
                 the server off.
             metrics_host: The address at which `/metrics` is served; the default is reachable from

@@ -147,7 +147,7 @@ class ControlMethods:
             until: Only executions submitted before this time; a datetime with a time zone.
             schedule: Only executions that the schedule or trigger with this id has started.
             runner: Only executions with tasks that the runner with this id is running.
-            children: Whether to include executions that were started by other executions.
+            children: Whether to include the children of executions: see the method `children`.
 
         Returns:
             A page to iterate. Its `next_cursor` leads to the next page; `None` on the last page.
@@ -281,7 +281,7 @@ class ControlMethods:
         return WorkflowStatus(self._core.control(check_id(execution_id), "pause"))
 
     def resume_execution(self, execution_id: str) -> WorkflowStatus:
-        """Resume a paused execution.
+        """Resume a paused execution. If the execution is not paused, nothing changes.
 
         Args:
             execution_id: The id of the execution.
@@ -291,7 +291,7 @@ class ControlMethods:
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
-            WorkflowError: The execution is not paused.
+            WorkflowError: The execution has ended.
 
         Example:
             >>> runner.resume_execution(handle.id)
@@ -354,8 +354,8 @@ class ControlMethods:
             TimeoutError: The timeout has passed; the hint names an execution that is open.
             ConfigurationError: The timeout is not a duration, or is negative. The error is a
                 `ValueError`.
-            WorkflowError: The caller is a task of this runner, whose own execution stays open while
-                the task waits, or a coroutine of another runner.
+            WorkflowError: The caller is a coroutine of a runner, or a task of this runner. (A task
+                that waits keeps its own execution open.)
 
         Example:
             >>> handles = runner.submit_many(("resize", {"file": name}) for name in names)

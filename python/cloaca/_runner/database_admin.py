@@ -161,7 +161,8 @@ class Tenant:
 class DatabaseAdmin:
     """Creates, lists, migrates and removes the tenants of a PostgreSQL database.
 
-    It keeps no connection open between calls. A call that fails changes nothing.
+    It keeps no connection open between calls. A call that fails changes nothing, unless the error
+    says that the outcome is unknown.
 
     Example:
         >>> admin = cloaca.DatabaseAdmin("postgresql://postgres@db.example/app")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.config import DefaultRunnerConfig
 
-# Number of executions deleted in one transaction: small enough not to delay other transactions.
+# Maximum number of executions that one transaction deletes. Longer transactions would delay others.
 _PRUNE_BATCH = 500
 
 
@@ -182,15 +182,16 @@ class InspectionMethods:
         """Delete ended executions now, with all their data, in small batches.
 
         A runner also does this in the background: see the setting `retention_days`. Children are
-        deleted together with their parents. Versions of workflows that no execution uses are
-        deleted too.
+        deleted after their parents. A version of a workflow is also deleted if it was stored that
+        long ago, is not the newest version of the workflow, and no execution uses it.
 
         Args:
             older_than: Minimum time since the executions' end: seconds, a timedelta, or text such
                 as `"30d"`; `retention_days` if omitted.
 
         Returns:
-            The number of deleted executions, or of deleted versions if more versions were deleted.
+            The number of deleted executions, including children. A transaction that deletes more
+            versions than executions counts the versions instead.
 
         Raises:
             ConfigurationError: `older_than` is not a duration, or is omitted while `retention_days`

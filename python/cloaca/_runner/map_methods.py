@@ -38,7 +38,8 @@ class MapMethods:
         Args:
             execution_id: The execution, as a handle or an id.
             task_id: The mapped task, by id or by function.
-            status: Only items in this state; items that have not started are `Pending`.
+            status: Only items in this state. While the map runs, items that have not started are
+                `Pending`.
             cursor: `next_cursor` of the previous page.
             limit: Maximum number of items in the page, 1 to 1000.
 

@@ -351,7 +351,13 @@ class DefaultRunner(
 
     @property
     def config(self) -> DefaultRunnerConfig:
-        """The settings. Changing them has no effect on a runner that has started. Since 1.0."""
+        """The settings of the runner.
+
+        Changing them has no effect on a runner that has started, with two exceptions: `shutdown`
+        uses the current `shutdown_timeout`, and `prune` the current `retention_days`.
+
+        Since 1.0.
+        """
         return self._config
 
     def _tell_left_open(self, count: int) -> None:
@@ -408,8 +414,8 @@ class DefaultRunner(
             if not quietly:
                 raise
             if self._core.closed:
-                # A finalizer or another thread shut this runner down during the call. That is no
-                # reason to refuse a definition.
+                # A finalizer or another thread shut this runner down during the call. A runner that
+                # is shut down does not need the definition.
                 return
             from cloaca._observe.logger import logger
 

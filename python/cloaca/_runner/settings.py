@@ -34,16 +34,15 @@ class Setting:
         to_engine: tuple[str, float] | None = None,
     ) -> None:
         self.kind = kind
-        #: The inclusive minimum. For a float that must be greater than 0, this is the smallest
-        #: accepted value.
+        #: The smallest accepted value, such as 0.001 for a duration that must be greater than 0.
         self.minimum = minimum
         self.maximum = maximum
         #: Whether `None` is allowed.
         self.is_optional = is_optional
         #: Whether infinity is allowed, with the meaning of `None`.
         self.is_limit = is_limit
-        #: The setting's name in the engine, and the number of microseconds in its unit; 0 for a
-        #: setting that is not a duration.
+        #: The setting's name in the engine, and the number of microseconds in the setting's unit (0
+        #: if the setting is not a duration). `None` if the engine does not have the setting.
         self.to_engine = to_engine
 
     def check(self, name: str, value: Any) -> Any:

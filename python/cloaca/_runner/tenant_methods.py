@@ -47,7 +47,7 @@ class TenantMethods:
         Args:
             schema: The tenant's schema. A missing schema is created if the role may create it.
             database_url: A URL of the same database with the tenant's credentials; this runner's
-                URL if omitted. The URL is kept in memory while the tenant's runner is open.
+                URL if omitted. This runner keeps the URL in memory.
 
         Returns:
             A `DefaultRunner`. While it is open, further calls with the same schema return the same
@@ -55,7 +55,8 @@ class TenantMethods:
 
         Raises:
             ConfigurationError: The schema's name is not valid, the URL leads to another database,
-                or this runner is on SQLite, where a tenant is a file. The error is a `ValueError`.
+                the tenant is open with another URL, this runner is itself a tenant's runner, or
+                this runner is on SQLite, where a tenant is a file. The error is a `ValueError`.
             DatabaseError: The schema cannot be opened, or `db_pool_size` is below 3.
             RunnerClosedError: This runner was shut down.
 

@@ -207,7 +207,6 @@ def options(
     Raises:
         ScheduleError: An option is not valid.
         ConfigurationError: A time or a duration is not valid.
-        TypeError: The input is not a mapping, or a value in it is not JSON.
     """
     if instance_name is not None:
         check_text("instance_name", instance_name)

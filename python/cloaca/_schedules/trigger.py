@@ -205,8 +205,8 @@ def trigger(
     """Register a function that can start a workflow.
 
     Runners call the function at intervals, or, with `after`, when executions of another workflow
-    have ended. The function returns a `TriggerResult`. It takes no argument, or an argument named
-    `state`: the state that the function last returned with `state=`, or `None` at the first call.
+    have ended. The function returns a `TriggerResult`. It may take an argument named `state`: the
+    state that it last returned with `state=`, or `None` if it has not returned a state yet.
     The function may be an `async def`. One runner at a time calls the function. The call does not
     occupy a worker, so a slow trigger does not delay tasks or other triggers. If the function
     raises an exception, the exception is logged and recorded, and the next call takes place as
@@ -224,7 +224,7 @@ def trigger(
         allow_concurrent: Whether the trigger starts the workflow while an execution that it started
             earlier is open. With `after` this is always allowed.
         after: A workflow. The function is called once for each execution of this workflow that
-            ends, and not at intervals. The function may take the `WorkflowResult` of the ended
+            ends, and not at intervals. The function may also take the `WorkflowResult` of the ended
             execution as an argument. The transaction that ends the execution also records it for
             the trigger, so no ended execution is missed. After an exception the function is called
             again, until it has been called 10 times for this execution.

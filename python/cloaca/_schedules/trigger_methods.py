@@ -95,20 +95,24 @@ class TriggerMethods:
     def get_trigger_execution_history(
         self, name: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return the polls of a trigger, newest first, except polls that returned `skip()`.
+        """Return the polls of a trigger with their outcomes, newest first.
+
+        A poll that returned `skip()` has no entry. A poll that fired several times with `fire_many`
+        has one entry for each execution. For a trigger with `after=`, each call of the function
+        counts as a poll.
 
         Args:
             name: The name of the trigger.
-            limit: Maximum number of polls; no limit if omitted.
-            offset: Number of the newest polls to leave out; 0 if omitted.
+            limit: Maximum number of entries; no limit if omitted.
+            offset: Number of the newest entries to leave out; 0 if omitted.
 
         Returns:
             Dicts with `id`, `trigger_name`, `schedule_id`, `scheduled_time` (the start of the
-            poll), `claimed_at`, `outcome`, `detail` (the exception), `workflow_execution_id` (also
-            as `pipeline_execution_id`), `created_at`, `updated_at`. The outcome is `fired`,
-            `overlapped` (an execution was open), `skipped` (the workflow was not known, or an
-            execution already had the key) or `failed` (the function raised an exception). The list
-            is empty for an unknown trigger.
+            poll), `claimed_at`, `outcome`, `detail` (the exception, or another explanation of the
+            outcome), `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`,
+            `updated_at`. The outcome is `fired`, `overlapped` (an execution was open), `skipped`
+            (the workflow was not known, or an execution already had the key) or `failed` (the
+            function raised an exception). The list is empty for an unknown trigger.
 
         Raises:
             ScheduleError: The name is not a string. The error is a `ValueError`.

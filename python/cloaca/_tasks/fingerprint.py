@@ -36,7 +36,8 @@ _IGNORED_FIELDS = frozenset(
 )
 # The types of the values whose text is hashed if a function closes over them.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
-# Number of attempts to find the function's last line, before the rest of the file is parsed.
+# Maximum number of attempts to find the function's last line. The last attempt parses the rest of
+# the file.
 _MAX_TRIES = 32
 # Maximum number of parts, and maximum depth, of a value that a function closes over or has as a
 # default. Beyond these limits, only types and lengths are hashed.
@@ -145,7 +146,7 @@ def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] 
 
 
 def _scalar_text(value: object) -> str:
-    """Returns the text of a constant. The text of a large constant has a fixed length."""
+    """Returns the text of a constant; for a long string, the length and a hash of the string."""
     try:
         if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
             from hashlib import blake2b
@@ -193,7 +194,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 
 
 def _changed_lines(path: str) -> list[str]:
-    """Returns the lines of a file that changed after `linecache` read it; otherwise no lines."""
+    """Returns all lines of a file if the file changed after `linecache` read it, else no lines."""
     import linecache
 
     cached = linecache.cache.get(path, ())

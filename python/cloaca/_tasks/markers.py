@@ -26,7 +26,7 @@ class Marker:
     """The default of a parameter whose value cloaca fills in. Private.
 
     A function receives the marker only if the program calls it directly, without this argument.
-    Every use of the marker as a value raises an error that explains this.
+    Almost every use of the marker as a value raises an error that explains this.
     """
 
     __slots__ = ()

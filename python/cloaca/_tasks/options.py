@@ -42,11 +42,11 @@ def read_options(
     tolerate: Any = None,
     **retry: Any,
 ) -> TaskOptions:
-    """Validates options; an omitted option is `None`.
+    """Validates options; an omitted option is `None` or `False`.
 
     Args:
         task: The subject of error messages, e.g. `task 'load'`.
-        timeout: Maximum duration of one attempt, in seconds.
+        timeout: Maximum duration of one attempt: seconds, a timedelta, or a string.
         timeout_seconds: Another name for `timeout`.
         trigger_rule: A trigger rule, or its name.
         trigger_rules: Another name for `trigger_rule`.

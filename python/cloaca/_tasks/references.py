@@ -35,7 +35,7 @@ def remember(function: Callable[..., object], task: TaskDefinition) -> None:
         if owner is not function:
             # The attribute is missing, or `functools.wraps` has copied it from another function.
             tasks = {}
-            # Another object, such as a task of another library, may have such methods of its own.
+            # Another object, such as a task of another library, may have its own `delay` or `map`.
             if type(function) is type(remember):
                 function.__dict__.update({**FOREIGN_CALLS, **function.__dict__})
             function.__dict__[_ATTRIBUTE] = (function, tasks)
@@ -59,11 +59,12 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
     Args:
         what: The role of the reference, for messages.
         reference: An id, a function that `task` decorated, or a group.
-        among: The tasks to search first if several tasks have the function.
+        among: The tasks to search first, by id. If none of them has the function, the reference
+            means the newest task with the function.
 
     Raises:
-        TaskValidationError: The reference is neither an id nor a task's function, or several tasks
-            have the function.
+        TaskValidationError: The reference is not an id, a task's function or a group, or several
+            tasks of `among` have the function.
     """
     if isinstance(reference, str):
         return reference

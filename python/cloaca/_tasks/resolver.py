@@ -282,7 +282,8 @@ def refuse_loose(signature: Signature, task_id: str) -> None:
 def _assign(signature: Signature, scope: Scope, found: dict[str, str | Source]) -> bool:
     """Finds the sources of parameters, except keys of the context, and stores them in `found`.
 
-    The sources are the handle, the context, markers, results of tasks and fields of the input.
+    The sources are the handle, the context, markers, signals, results of tasks and fields of the
+    input; for final tasks also the error of the ended execution.
 
     Returns:
         Whether the function takes the context.
@@ -341,9 +342,10 @@ def _is_annotated(signature: Signature, name: str, class_name: str) -> bool:
 def _known(
     signature: Signature, scope: Scope, parameter: Parameter, *, without_own: bool
 ) -> Source | None:
-    """Returns the source of a parameter with a marker, or with the name of a task or input field.
+    """Returns the source of a parameter that has a marker or a known name.
 
-    Returns `None` for other parameters. With `without_own`, the name of the task to which the
+    The known names are those of signals, tasks and fields of the input, and `error` in a final
+    task. Returns `None` for other parameters. With `without_own`, the name of the task to which the
     parameter belongs does not count.
     """
     name, default = parameter.name, parameter.default

@@ -59,7 +59,7 @@ class TriggerRule:
         return TriggerRule(_renamed(self._data, find), self._text)
 
     def __repr__(self) -> str:
-        """Return the constructor call."""
+        """Return the call that made the rule, or the rule's name as a string literal."""
         return self._text
 
     def __eq__(self, other: object) -> bool:

@@ -88,7 +88,8 @@ def read_wait(wait_for: object, timeout: Any, on_timeout: object) -> WaitOptions
     """Validates the options of a wait, and returns them; `None` for a task that does not wait.
 
     Raises:
-        TaskValidationError: An option is not valid, or `wait_for` is missing.
+        TaskValidationError: `wait_for` or `on_timeout` is not valid, or `wait_for` is missing.
+        ConfigurationError: `wait_timeout` is not a duration greater than 0.
     """
     if wait_for is None:
         for option, value in (("wait_timeout", timeout), ("on_timeout", on_timeout)):

@@ -123,11 +123,11 @@ def crash_everywhere(
 ) -> CrashReport:
     """Run a workflow, kill and restart its runner at every transaction, and compare the results.
 
-    Each run of the workflow has one crash: either before a transaction is applied, or after it is
-    applied but before the runner receives the answer. Each run has its own in-memory database and
-    takes no real time: sleeps, delays and the lease of the killed runner use a virtual clock. At
-    the end of a run, no wait of the execution may be open, and no step, decision or timeout may be
-    recorded twice.
+    The first run of the workflow has no crash and gives the expected results. Each further run has
+    one crash: either before a transaction is applied, or after it is applied but before the runner
+    receives the answer. Each run has its own in-memory database and takes no real time: sleeps,
+    delays and the lease of the killed runner use a virtual clock. At the end of a run, no wait of
+    the execution may be open, and no step, decision or timeout may be recorded twice.
 
     Args:
         workflow: The workflow.
@@ -135,14 +135,15 @@ def crash_everywhere(
         setup: A function to call before each run. It resets everything that tasks change outside of
             the context.
         observe: A function to call after each run. Its return value must be the same after every
-            crash.
+            run.
 
     Returns:
         The points at which the runner was killed, and the tasks that ran again after a crash.
 
     Raises:
-        AssertionError: The results differ, or the workflow has too many transactions. If they
-            differ, the message names the point and the task that is not idempotent.
+        AssertionError: The results differ, or the workflow has too many transactions. If the
+            results differ, the message names the point of the crash, and the task that is probably
+            not idempotent.
         WorkflowNotFoundError: There is no such workflow.
 
     Example:

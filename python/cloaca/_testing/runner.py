@@ -87,6 +87,7 @@ class VirtualRunner(DefaultRunner):
         Args:
             config: The settings; the environment variables and the defaults if omitted. Settings
                 for several runners on one database, such as heartbeats and leases, have no effect.
+                Signals are never deleted. Executions are deleted only if `config` is given.
         """
         self._shut = False
         self._polls_triggers = _polls_triggers

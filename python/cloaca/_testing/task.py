@@ -85,7 +85,7 @@ def run_task(
 
     Returns:
         The context after the call, with the function's return value applied: the result of a value
-        task is stored under the task's id.
+        task is stored under the task's id or its `output=`.
 
     Raises:
         TaskValidationError: The function cannot be called as a task.

@@ -66,9 +66,9 @@ def own_annotations(kind: type) -> Mapping[str, Any]:
 def names(annotation: object, class_name: str, function: Any) -> bool:
     """Returns whether a written annotation is a class of cloaca, or the union of it and `None`.
 
-    If the annotation is a string, only a name such as `Context` or `cloaca.Context` is looked up;
-    any other expression returns false. A name that does not exist at run time, because only type
-    checkers import it, matches if it ends with `class_name`.
+    If the annotation is a string, only a name such as `Context` or `cloaca.Context` is looked up,
+    also with `| None`; any other expression returns false. A name that does not exist at run time,
+    because only type checkers import it, matches if its last part is `class_name`.
 
     Args:
         annotation: The annotation as it is written.

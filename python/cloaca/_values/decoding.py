@@ -59,7 +59,8 @@ class Decoder:
         """Make the decoder of an annotation.
 
         Raises:
-            Unreadable: The library cannot decode the annotated type, or is not installed.
+            Unreadable: The library cannot decode the annotated type, would ignore a constraint, or
+                is not installed.
         """
         self.annotation = annotation
         is_lax = has_pydantic(annotation)
@@ -153,7 +154,10 @@ class Decoder:
         return InfoShape([msgspec.inspect.type_info(self.annotation)], stored=stored)
 
     def schema(self) -> dict[str, Any]:
-        """Returns the JSON schema of accepted values. Its top level is that of a model, if any."""
+        """Returns the JSON schema of accepted values.
+
+        If the annotation is a model, the top level is the schema of the model, not a reference.
+        """
         found = self._schema_of(self.annotation)
         reference = found.get("$ref")
         definitions = found.get("$defs", {})
@@ -252,7 +256,7 @@ def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
 
 
 def _evaluate_classes(annotation: Any, seen: set[int]) -> None:
-    """Replaces annotations of models that are written as text with their values."""
+    """Replaces the annotations that classes contain as text with the values of the annotations."""
     from typing import get_args, get_origin
 
     if id(annotation) in seen:

@@ -94,9 +94,9 @@ _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains it
 
 
 def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> object:
-    """Returns the value with every part converted that JSON cannot represent.
+    """Returns the JSON form of a value, as Python objects.
 
-    A list or dict of which all items are strings, numbers, booleans or `None` is not copied.
+    A list or dict is not copied if all its items are strings, numbers, booleans or `None`.
 
     Args:
         value: The value.

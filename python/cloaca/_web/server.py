@@ -104,7 +104,8 @@ def serve(
         token: The token, of at least 16 characters. If omitted, a token is generated.
         no_token: Whether every program of this machine has every permission without a token. The
             address must then be a loopback address.
-        schema: The PostgreSQL schema to serve. If omitted, the tenants are served too.
+        schema: The PostgreSQL schema to serve. If omitted, the default schema and the schemas of
+            all tenants are served.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
         redact: Strings, in addition to the built-in ones. If a key contains one of them, the key's

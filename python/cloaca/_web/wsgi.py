@@ -49,7 +49,8 @@ def wsgi(
         authorize: A function that receives each request that passes the checks of its size, host
             and origin. It returns the caller's access, or `None` to refuse the request with status
             401.
-        schema: The PostgreSQL schema to serve. If omitted, the tenants are served too.
+        schema: The PostgreSQL schema to serve. If omitted, the default schema and the schemas of
+            all tenants are served.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
         redact: Strings, in addition to the built-in ones. If a key contains one of them, the key's

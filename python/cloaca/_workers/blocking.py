@@ -1,4 +1,4 @@
-"""Refuses waits in tasks that would block an event loop or would never end."""
+"""Refuses a wait in a task if the wait would block an event loop or would never end."""
 
 from __future__ import annotations
 

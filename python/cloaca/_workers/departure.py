@@ -33,8 +33,8 @@ class Departure:
           in such a block interrupts the function again.
         - On another thread: `False`. That thread may not know yet that the function is interrupted.
         - In the asyncio task that raised the exception, or in a function without asyncio: `True`.
-        - In another asyncio task: `True` if the task that raised the exception has ended in another
-          way, or if the exception has passed through a function that is still running.
+        - In another asyncio task: `True` if the task that raised the exception has ended without
+          this exception, or if the exception has passed through a function that is still running.
         """
         parked = self.parked
         if follows(sys.exception(), parked) or self._thread != get_ident():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COMPLETED = Outcome.completed()
 
-# The folder of this package.
+# The folder of the package `cloaca`.
 _PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
 # Maximum length of a traceback's text, in characters. The end of a longer text is kept, because it
 # has the innermost frames.
@@ -121,10 +121,11 @@ def message_of(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str | None:
-    """Returns the traceback's text, without this package's frames at the top.
+    """Returns the traceback's text, without the frames of `cloaca` at the top.
 
-    Returns `None` for a timeout: the attempt's result is dropped, and the interrupt that follows a
-    timeout must not arrive while this function has a source file open.
+    Returns `None` for a timeout, because the attempt's result is dropped. Also, if a method of the
+    handle raised the error, the engine may still interrupt this thread because of the timeout, and
+    the interrupt must not arrive while this function has a source file open.
     """
     if isinstance(error, TaskTimeoutError):
         return None

@@ -168,7 +168,7 @@ class ResourcePool:
 
         Args:
             resource: The resource.
-            prefers_async: Whether a coroutine was the first to request the object.
+            prefers_async: As for `get`.
         """
         try:
             if _is_async(resource.factory):

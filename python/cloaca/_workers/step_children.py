@@ -82,7 +82,10 @@ class StepRun(StepWait):
         return [end[1] for end in ends if end is not None]
 
     def reserve(self, core: Runner, work: Work, log: StepLog) -> int:
-        """Return the position of the step that will record the outcome."""
+        """Return the position of the step that will record the end of the call.
+
+        For `run_many`, also reserves a position for the outcome of each child.
+        """
         return log.reserve_children(work, self.name, self._count)
 
     def runs(self, log: StepLog) -> str | None:
@@ -133,7 +136,9 @@ def definition_of(
         TaskValidationError: An option is not valid.
         ConfigurationError: The timeout cannot be read.
         WorkflowInputError: An input does not match the workflow's model.
-        TypeError: An input is not a mapping, or a value in it is not JSON.
+        TypeError: An input is not a mapping, a `Context` or a model, or a value in it is not
+            JSON.
+        ValueError: A value in an input is NaN or an infinity.
     """
     from cloaca._tasks.options import PRIORITIES
     from cloaca._tasks.wait_options import wait_timeout
@@ -167,7 +172,8 @@ def workflow_name(task_id: str, name: str, workflow: object) -> str:
     """Returns the name of a workflow, from a name, a `Workflow` or a decorated function.
 
     Raises:
-        TaskValidationError: `workflow` is none of these, or no workflow can have the name.
+        TaskValidationError: `workflow` is none of these, the name is not valid, or it is the name
+            of final tasks, which a task cannot start.
     """
     from cloaca._workflows.function import defined_workflow
 
@@ -197,7 +203,9 @@ def input_text(task_id: str, name: str, workflow: str, given: Any) -> str:
 
     Raises:
         WorkflowInputError: The input does not match the workflow's model.
-        TypeError: The input is not a mapping, or a value in it is not JSON.
+        TypeError: The input is not a mapping, a `Context` or a model, or a value in it is not
+            JSON.
+        ValueError: A value in the input is NaN or an infinity.
     """
     from cloaca._workflows.registry import registry
 

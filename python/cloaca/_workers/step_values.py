@@ -143,6 +143,9 @@ def decoder(
         annotation: The type.
         refused: A function that returns the error for a value that does not match the type. If
             omitted, the error is a `TaskValidationError` about a step.
+
+    Raises:
+        TaskValidationError: Values of the type cannot be decoded.
     """
     from cloaca._values.decoding import Decoder, Unreadable, is_plain
 

@@ -147,7 +147,8 @@ class Steps:
         """Returns the value of a step; in an `async def` task, an awaitable of the value."""
         self._check_not_interrupted("step", key, is_async)
         handle, log = self._handle, self._log
-        # A task function may replay thousands of recorded steps, so a recorded key is not checked.
+        # A task function may replay thousands of recorded steps, so a recorded key is not checked
+        # if it is ASCII.
         may_replay = log.loaded and type(key) is str and key.isascii() and callable(function)
         if not may_replay:
             check_arguments(handle.task_id, key, function)

@@ -129,7 +129,10 @@ class TaskHandle:
         return found
 
     def is_cancelled(self) -> bool:
-        """Return whether the execution was cancelled. If it was, the function's result is dropped.
+        """Return whether the execution was cancelled or timed out.
+
+        Also returns `True` once the runner has given up the attempt, for example at the end of the
+        grace period of a shutdown. In each case, the function's result is dropped.
 
         Example:
             >>> for row in rows:
@@ -169,7 +172,7 @@ class TaskHandle:
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
-            Abort: The execution was cancelled. The function's result will be dropped.
+            Abort: `is_cancelled` returns `True`. The function's result will be dropped.
             TaskValidationError: The progress is not a number, or is negative or above 100.
 
         Example:
@@ -418,8 +421,8 @@ class TaskHandle:
 
         Args:
             key: The name of the step, as for `step`.
-            workflow: The workflow: its name (it may be defined in Rust), a `Workflow`, or the
-                function that `@cloaca.workflow` decorates.
+            workflow: The workflow to run, which may be defined in Rust: its name, a `Workflow`, or
+                the function that `@cloaca.workflow` decorates.
             input: The child's input: a mapping, a `Context`, or an instance of the workflow's
                 model.
             timeout: Maximum run time of the child: seconds, a timedelta, or text such as `"1h"`;
@@ -436,7 +439,8 @@ class TaskHandle:
         Raises:
             ChildFailedError: The child failed, timed out or was cancelled. The task is not retried,
                 because later attempts would raise the same error. `retry_execution` retries the
-                child itself; with `from_step=` it starts a new child.
+                child itself; with `from_step=`, or if the child was cancelled, it starts a new
+                child.
             WorkflowInputError: The input does not match the workflow's model. The task is not
                 retried.
             TaskValidationError: The key or an option is not valid, or an item of a map makes the
@@ -468,7 +472,8 @@ class TaskHandle:
         """Run a child for each input, and wait for the outputs of all children.
 
         The call works like `run`, but the children run at the same time. If a child fails, the
-        other children still run to completion. `retry_execution` retries only the failed children.
+        other children still run to completion. `retry_execution` retries only the children that
+        did not complete; for a cancelled child, it starts a new one.
 
         Args:
             key: The name of the step, as for `step`.
@@ -600,8 +605,9 @@ class TaskHandle:
             In an `async def` task, an awaitable.
 
         Raises:
-            TaskTimeoutError: The attempt overran its timeout.
-            Abort: The execution was cancelled.
+            TaskTimeoutError: In an ordinary function, the attempt overran its timeout.
+            Abort: In an ordinary function, `is_cancelled` returns `True`.
+            asyncio.CancelledError: In an `async def` task, for either of these causes.
             ConfigurationError: The interval cannot be read or is not greater than zero.
 
         Example:

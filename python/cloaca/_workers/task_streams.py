@@ -86,7 +86,7 @@ def end() -> None:
 
 
 def wrap() -> None:
-    """Wraps the streams, if the program has replaced them since the last call."""
+    """Wraps the streams that are not wrapped, for example because the program replaced them."""
     if isinstance(sys.stdout, TaskStream) and isinstance(sys.stderr, TaskStream):
         return
     with _lock:

@@ -412,7 +412,7 @@ def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
 
 
 def _site_of_caller() -> DefinitionSite:
-    """Returns the line of the nearest calling code outside of this package."""
+    """Returns the line of the nearest calling code outside of the package `cloaca`."""
     from sys import _getframe
 
     frame = _getframe(1)

@@ -82,8 +82,8 @@ def child(
             omitted, all children run, and the node fails if any child failed.
         dependencies: Tasks that must have ended before the node starts, by id or by function.
         timeout: Maximum run time of a child: seconds, a timedelta, or a string such as `"1h"`; the
-            runner's `workflow_timeout_seconds` if omitted. A child also times out when its parent
-            times out.
+            runner's `workflow_timeout_seconds` if omitted. With `on_parent_end="cancel"`, a child
+            also times out when its parent times out.
         on_parent_end: The effect on the child when its parent is cancelled, fails or times out:
             `"cancel"` cancels the child, `"abandon"` lets it run.
         trigger_rule: The condition under which the node starts after its dependencies have ended.

@@ -112,7 +112,8 @@ class Finale:
 
         Raises:
             TaskValidationError: A parameter has no source, or a reference is not known.
-            WorkflowValidationError: A group has no tasks.
+            WorkflowValidationError: A reference names a group that has no tasks of the required
+                kind, ordinary or final.
         """
         self._workflow = workflow
         self._ordinary = ordinary
@@ -198,7 +199,10 @@ class Finale:
         return task.bound(call, self._edges(task, call), rule=rule)
 
     def _tasks(self, name: str, group: str, among: Mapping[str, TaskDefinition]) -> list[str]:
-        """Return the named task, or the tasks of the named group that are in `among`, if any."""
+        """Return the named task, or the tasks of the named group that are in `among`.
+
+        Returns an empty list for an unknown name.
+        """
         found = self._names.nearest(name, group)
         if found is None:
             return []

@@ -85,7 +85,7 @@ class Linker:
         Raises:
             TaskValidationError: A parameter has no source, or its annotation does not match the
                 source.
-            WorkflowValidationError: A dependency or a group is not known.
+            WorkflowValidationError: A dependency or a trigger rule names a group without tasks.
         """
         calls = self._calls = {task.id: self._call(task) for task in self._tasks.values()}
         if self._groups:

@@ -167,7 +167,7 @@ class TaskNamespace(_Names):
             The parts of the full name.
 
         Raises:
-            ValueError: The value is not text with four parts.
+            ValueError: The value is not text with four non-empty parts.
 
         Example:
             >>> cloaca.TaskNamespace.from_string("public::embedded::etl::load").workflow_id

@@ -14,15 +14,16 @@ def check_signal(name: str, text: str) -> None:
     """Checks that a signal's data matches at least one task that waits for the signal.
 
     Only tasks that this process defines are considered. If none of them waits for the signal, the
-    data is not checked, because another program may define the task that waits.
+    data is not checked, because another program may define the task that waits. A task without an
+    annotated parameter for the signal accepts any data.
 
     Args:
         name: The signal's name.
         text: The signal's data as JSON.
 
     Raises:
-        WorkflowInputError: At least one task waits for the signal, but none of these tasks has a
-            parameter that accepts the data.
+        WorkflowInputError: At least one task waits for the signal, but none of these tasks accepts
+            the data.
     """
     from cloaca._values.decoding import Undecodable
 

@@ -17,8 +17,8 @@ def note_producers(
 ) -> None:
     """Records, for each parameter that receives a result, when the maker stores the result.
 
-    The maker is the task that returns the result. Also records whether the maker has certainly
-    completed when the parameter is read.
+    The maker is the task whose result the parameter receives. Also records whether the maker has
+    certainly completed when the parameter is read.
 
     Args:
         tasks: The bound ordinary tasks of a workflow, by id.

@@ -136,7 +136,7 @@ class WorkflowRegistry:
             _builder.set(None)
 
     def add_loose_task(self, task: TaskDefinition) -> None:
-        """Stores a task until a builder adds it. A later task with the same id replaces it."""
+        """Stores a task for builders to add. The task replaces an earlier one with the same id."""
         with self._lock:
             # This variable keeps the replaced task alive, so that its finalizers run after the lock
             # is released.

@@ -95,7 +95,7 @@ impl Context {
             let (value, parts) = decode_with_parts(py, &json)?;
             let parts = parts.map(Arc::new);
             let kept = self.content.lock().keep(key, &json, &value, parts);
-            // `None` means that another thread has just set the key, so the key is read again.
+            // `None` means that another thread has just set or removed the key, so the key is read again.
             if let Some(kept) = kept {
                 return Ok(Some(kept.into_bound(py)));
             }

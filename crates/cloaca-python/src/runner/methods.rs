@@ -396,7 +396,8 @@ impl Runner {
         did_cancel(cancelled.unwrap_or_else(|| Err(Error::runner_closed()))).raise(py)
     }
 
-    /// Returns how many tasks and callbacks run in this process, and how many wait for one of its workers.
+    /// Returns the number of this runner's running tasks, and the number of its tasks and callbacks that wait for a
+    /// worker.
     fn load(&self) -> WorkLoad {
         let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
         WorkLoad {

@@ -40,7 +40,7 @@ pub struct Runner {
     loop_waker: Py<LoopWaker>,
     loop_wanted: AtomicBool,
     subscriptions: Subscriptions,
-    /// The waits of worker threads. A tenant's runner shares this object and the workers with the runner that opened it.
+    /// The waits of worker threads. All runners of a tenant group share this object and the workers.
     blocked_waits: Arc<BlockedWaits>,
     thread_tasks: ThreadTasks,
 }

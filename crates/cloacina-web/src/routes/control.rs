@@ -161,7 +161,7 @@ fn controlled(
 }
 
 impl Call<'_> {
-    /// If the request has the header If-Match, refuses it unless the execution has one of the header's revisions.
+    /// Refuses the request if it has the header If-Match and the execution has none of the header's revisions.
     pub(super) fn check_revision(&self, id: ExecutionId) -> Result<(), Problem> {
         let Some(wanted) = wanted_revisions(self.headers) else {
             return Ok(());

@@ -99,8 +99,8 @@ fn export(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let failed = |_| Problem::new("internal", "the document cannot be encoded as JSON");
     let text = serde_json::to_string(&document).map_err(failed)?;
-    // The text is indented without parsing it. A tree of values would change numbers and the order of keys, and would
-    // refuse deeply nested values.
+    // The text is not parsed for indenting, because parsing it into a tree of values would change numbers and the
+    // order of keys, and would fail for deeply nested values.
     let text = indented(&redactor.json(&text));
     let title = format!("{} {id}", execution.workflow().name());
     let name = format!("attachment; filename=\"execution-{id}.html\"");

@@ -108,7 +108,7 @@ fn events(call: &Call<'_>) -> Result<Reply, Problem> {
     reply(call, &execution, &page)
 }
 
-/// Pairs an item with its index, so that the item still has the index when it is on a page.
+/// Adds a second copy of the index to an item, because the items of an [`IndexedPage`] do not keep the first copy.
 fn indexed<T>((index, item): (usize, T)) -> (usize, (usize, T)) {
     (index, (index, item))
 }

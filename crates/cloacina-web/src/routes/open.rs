@@ -13,9 +13,10 @@ use crate::problem::Problem;
 use crate::views::explain::ReasonView;
 use crate::views::time;
 
-/// Maximum number of ready tasks per queue whose executions are examined.
+/// Maximum number of ready tasks per queue whose executions are examined. Also the maximum number of maps with ready
+/// items whose executions are examined.
 const PER_QUEUE: usize = 10;
-/// Maximum number of executions with ready tasks that are examined.
+/// Maximum number of executions with ready tasks or ready items of maps that are examined.
 const MAX_READY: usize = 200;
 /// Maximum number of the newest open executions that are examined.
 const MAX_NEWEST: usize = 100;
@@ -25,7 +26,8 @@ const MAX_OLDEST: usize = 50;
 const CHUNK: usize = 20;
 /// Number of executions that are examined even if this takes longer than [`BUDGET`].
 const MIN_EXAMINED: usize = 100;
-/// Maximum time for which a request examines open executions. After this time, it answers with the groups that it has found.
+/// Time after which a request examines no further open executions, if it has examined at least [`MIN_EXAMINED`]. The
+/// answer then contains the groups that were found until then.
 const BUDGET: Duration = Duration::from_millis(60);
 /// Maximum number of executions whose ids are listed in a group.
 const MAX_NAMED: usize = 10;

@@ -1,4 +1,4 @@
-//! Checks the schedule that a path names before the schedule is changed: its kind, and its revision.
+//! Checks the kind and the revision of a schedule before a request changes, deletes, runs or backfills the schedule.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 impl Call<'_> {
     /// Returns the schedule that the path names. Refuses the id of a trigger. `action` is the past participle for the
-    /// message, e.g. `changed`: a trigger cannot be changed.
+    /// message, for example `changed` in "a trigger cannot be changed".
     pub(super) fn cron_schedule(&self, action: &str) -> Result<ScheduleRecord, Problem> {
         let id = self.schedule_id()?;
         let record = self.inspector.schedule_or_trigger(id)?;

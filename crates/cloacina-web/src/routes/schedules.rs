@@ -206,7 +206,7 @@ fn firings(call: &Call<'_>) -> Result<Reply, Problem> {
         };
         let starts = record.spec.start_at.map_or(from, |start| start.max(from));
         let ends = record.spec.end_at.map_or(to, |end| end.min(to));
-        // If this version cannot read a stored expression, the schedule has no firings; `explain` reports the reason.
+        // If this program cannot read a stored expression, the schedule has no firings; `explain` reports the reason.
         let times = cron_preview(expression, &record.spec.timezone, MAX_FIRINGS, starts)
             .unwrap_or_default();
         let times = times.iter().filter(|time| time.at <= ends);

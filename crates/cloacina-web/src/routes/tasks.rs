@@ -75,7 +75,8 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// Returns a redactor that also knows the secrets in an execution's contexts, and masks them in its errors and logs.
+/// Returns a redactor that also knows the secrets in an execution's input and in the writes of its tasks. It masks
+/// these secrets in texts for people, such as errors and log lines.
 pub(super) fn redactor(call: &Call<'_>, execution: &Ended) -> Redactor {
     let texts = texts(execution);
     call.redactor()

@@ -65,7 +65,8 @@ fn event_data(data: String, hides: bool) -> Result<Box<RawValue>, Problem> {
         return raw(data);
     }
     let Ok(mut members) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(&data) else {
-        // Data that is not an object has no members to convert. It is hidden, because it may be the value of a step.
+        // Data that is not an object has no members to convert. If `hides` is true, all of the data is hidden,
+        // because it may be the value of a step.
         return raw(if hides { "null".to_owned() } else { data });
     };
     if hides {

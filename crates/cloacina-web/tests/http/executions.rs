@@ -232,7 +232,7 @@ async fn failed_execution_is_compared_with_the_last_success() {
         .filter_map(|difference| difference["key"].as_str())
         .collect();
     assert_eq!(keys, ["big", "day", "password"]);
-    // The completed execution has no password, and its null is not masked.
+    // The input of the completed execution has no password. The null that stands for the missing value is not masked.
     let password = json!({"key": "password", "a": "•••", "b": null});
     assert_eq!(compared["input"][2], password);
     assert_eq!(compared["input"][1]["b"], "2026-01-01");
@@ -244,7 +244,7 @@ async fn failed_execution_is_compared_with_the_last_success() {
     assert_eq!(viewer["input"][1]["b"], Value::Null);
 }
 
-/// Runs the failed execution again with another input. Returns the id of the new execution.
+/// Submits a copy of the failed execution with another input. Returns the id of the new execution.
 async fn rerun_with(fixture: &Fixture, input: &Value) -> String {
     let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
     let body = json!({"input": input}).to_string();

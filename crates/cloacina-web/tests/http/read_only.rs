@@ -1,4 +1,5 @@
-//! Tests that an inspector of a database that is opened read-only refuses changes, even without the checks of the HTTP layer.
+//! Tests that changes through an inspector fail if the inspector has opened the database read-only. These tests call
+//! the inspector directly, without the checks of the HTTP layer.
 
 use cloacina::runner::{Access, Context, CronSchedule, Inspector, Rerun, Submission};
 use cloacina::runtime::Control;

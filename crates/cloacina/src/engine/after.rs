@@ -1,4 +1,4 @@
-//! Triggers that follow a workflow. Such a trigger is called after each execution of the workflow that ends with a chosen
+//! Triggers that follow a workflow. Such a trigger is called each time an execution of that workflow ends with a chosen
 //! status (semantics G4).
 
 use super::output::output;
@@ -9,8 +9,8 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Maximum number of times that a trigger is called for one ended execution. If all calls fail, the trigger's history keeps the
-/// last error.
+/// Maximum number of times that a trigger is called for one end of an execution. If all calls fail, the trigger's history
+/// keeps the last error.
 pub const MAX_CALLS: u32 = 10;
 /// The first and the longest pause after a failed call, in microseconds. Each pause is twice as long as the previous one,
 /// up to the longest.

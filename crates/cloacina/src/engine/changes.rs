@@ -13,7 +13,7 @@ use crate::types::{
 pub struct Changes {
     /// Tasks whose record changed.
     pub tasks: BTreeSet<Ordinal>,
-    /// Tasks that became ready and can be claimed in the transaction that writes these changes.
+    /// Tasks that became ready. A task that is already due can be claimed in the transaction that writes these changes.
     pub ready: Vec<Ordinal>,
     /// History events to store, because they cannot be derived from other rows.
     pub history: Vec<HistoryEvent>,
@@ -40,10 +40,11 @@ pub struct FlowChanges {
     pub steps: StepChanges,
     /// Tasks whose wait changed.
     pub waits: BTreeSet<Ordinal>,
-    /// Nodes whose child is to be started in the transaction that writes these changes.
+    /// Tasks whose children are to be started in the transaction that writes these changes: nodes, and tasks whose
+    /// function waits for children. Also tasks whose function called `start`; such a function runs again.
     pub starts: BTreeSet<Ordinal>,
-    /// The request for final tasks, if the execution has ended and has final tasks. The transaction that writes these changes
-    /// submits the execution that runs the final tasks.
+    /// The request for final tasks, if the execution has ended and at least one final task applies to its final status.
+    /// The transaction that writes these changes submits the execution that runs the final tasks.
     pub finale: Option<FinalDue>,
     /// Maps to expand in the transaction that writes these changes.
     pub expands: BTreeSet<Ordinal>,

@@ -423,7 +423,7 @@ impl Execution {
     }
 }
 
-/// Formats a time span in seconds, for messages.
+/// Formats a time span as a number of seconds, for messages.
 pub(super) fn seconds_text(span: crate::types::Micros) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let seconds = span as f64 / 1e6;

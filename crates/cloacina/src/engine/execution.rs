@@ -23,8 +23,8 @@ pub struct Execution {
     /// The claims of the execution's tasks as the database stores them. A write to the row of such a task requires that the row
     /// still contains this claim.
     stored_claims: BTreeMap<Ordinal, Claim>,
-    /// The state of the final tasks, which a retry must know. `None` until [`learn_final_state`](Self::learn_final_state) sets
-    /// it.
+    /// The state of the final tasks, which a retry must know. `None` if the state is not known. It is set when the end
+    /// of the execution requests final tasks, and by [`learn_final_state`](Self::learn_final_state).
     pub(super) final_state: Option<super::FinalState>,
 }
 
@@ -274,7 +274,7 @@ impl Execution {
         self.stored_claims.get(&ordinal).copied()
     }
 
-    /// Claims a ready task for a runner. Returns `None` if the task is not ready, waits or is not due, or if the
+    /// Claims a ready task for a runner. Returns `None` if the task is waiting, is not ready or is not due, or if the
     /// execution is paused or has ended.
     pub fn claim(
         &mut self,

@@ -79,8 +79,8 @@ impl FinalState {
 
 /// For each task, the maximum number of remembered attempts that overran their timeouts. Final tasks ignore older attempts.
 const MAX_OVERRAN: usize = 16;
-/// The attempt number of a remembered attempt that stands for the items of a map. It represents all attempts of items that one
-/// runner may still be running. Final tasks wait for all of these attempts.
+/// The attempt number under which overrun attempts of a map's items are remembered. One remembered entry stands for all
+/// attempts of items that one runner may still be running. Final tasks wait for all of these attempts.
 const ITEMS: u32 = 0;
 
 impl Execution {
@@ -464,7 +464,7 @@ impl Execution {
     /// Whether the child of an incomplete node may have done part of its work since the node was last reset.
     fn has_run_child(&self, node: Ordinal) -> bool {
         let failed = self.task(node).status == TaskStatus::Failed;
-        // If the child failed but the node did not, the child was waiting for a retry and has not run again.
+        // If the child failed but the node did not, a retry has reset the node, and the child has not run again since.
         let has_run = |child: &NodeChild| failed || child.status != Some(ExecutionStatus::Failed);
         self.node_child(node).is_some_and(has_run)
     }

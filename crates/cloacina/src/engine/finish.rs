@@ -30,7 +30,7 @@ pub enum Outcome {
     Retry {
         /// The delay in microseconds. `None`: the delay of the retry policy.
         after: Option<Micros>,
-        /// The failure to store if no further attempt is allowed.
+        /// The failure of this attempt.
         failure: Failure,
     },
     /// The function requested another run after a delay. The attempt is not counted.

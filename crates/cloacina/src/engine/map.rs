@@ -335,7 +335,7 @@ impl Execution {
         next
     }
 
-    /// The failure of an item that waits or starts executions. Only whole tasks can do this.
+    /// The failure of an item that waits or starts executions. Only whole tasks can wait or start executions.
     fn not_in_items(&self, ordinal: Ordinal, item: &ItemRecord, what: &str) -> Failure {
         let text = format!(
             "item '{}[{}]' failed at call '{what}': an item of a map cannot wait, and cannot start other executions; \

@@ -10,8 +10,9 @@ use crate::types::{
 use crate::workflow::{Operator, TriggerRule};
 
 impl Execution {
-    /// Applies the rules of the candidates whose dependencies have ended. If a candidate ends, its dependents become
-    /// candidates too. Ends the execution when no task is open.
+    /// Applies the rules of the candidates whose dependencies have ended, and begins the aligned maps among the
+    /// candidates that can begin before their sources end. If a candidate ends, its dependents become candidates too.
+    /// Ends the execution when no task is open.
     pub(super) fn propagate(
         &mut self,
         candidates: Vec<Ordinal>,

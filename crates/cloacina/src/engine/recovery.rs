@@ -27,12 +27,13 @@ pub const fn is_suspect(rescues: u32, limits: TaskLimits) -> bool {
     limits.max_rescues > 0 && rescues >= least
 }
 
-/// Returns `rescues` without the start that [`Execution::probe`] counted, because the suspect did not crash its process.
+/// Returns `rescues` without the start that [`Execution::probe`] counted, because the suspect did not crash its
+/// process. If the claim was returned (`is_released`), only limits the number to `max_rescues`.
 pub(super) fn without_probe(rescues: u32, is_released: bool, limits: TaskLimits) -> u32 {
     if !is_suspect(rescues, limits) {
         rescues
     } else if is_released {
-        // A suspect whose claim was returned may not have started. If it has not, `probe` has not counted a start.
+        // A suspect whose claim was returned may not have started, so `probe` may not have counted a start.
         rescues.min(limits.max_rescues)
     } else {
         (rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))

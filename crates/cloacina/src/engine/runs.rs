@@ -49,7 +49,7 @@ impl Execution {
     }
 
     /// T5: begins a wait for children after a task's function has exited. The children start in the same transaction,
-    /// or later if their workflow is not known yet.
+    /// or later if their workflow is not known yet or the execution is paused.
     pub(super) fn begin_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         if self.open_runs(ordinal).is_none() {
             return;
@@ -291,8 +291,8 @@ impl Execution {
         }
     }
 
-    /// Ends the wait, so that the function runs again. This is called when all children have ended, or when the workflow that
-    /// the task needs is known.
+    /// Ends the wait, so that the function runs again: after all children have ended or, if the function called `start`,
+    /// once the workflow to start is known.
     fn end_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let Some(open) = self.task(ordinal).open_wait() else {
             return;

@@ -68,7 +68,7 @@ pub enum ScheduleReason {
         /// One of the open executions.
         open: Option<ExecutionId>,
     },
-    /// The trigger follows a workflow: it is called when an execution of that workflow ends.
+    /// The trigger follows a workflow: the trigger is called when an execution of that workflow ends.
     Follows {
         /// The trigger.
         what: Subject,
@@ -97,9 +97,9 @@ pub enum ScheduleReason {
     },
 }
 
-/// Returns the facts about a schedule or trigger: what keeps it from firing, then the error of its last poll, and last
-/// its next tick or poll or the workflow that it follows. If it is deleted or disabled, returns only what keeps it from
-/// firing.
+/// Returns the facts about a schedule or trigger: what keeps it from firing, then the error of its last poll, and
+/// last its next tick or poll or the workflow that it follows. If the schedule or trigger is deleted or disabled,
+/// returns only what keeps it from firing.
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,

@@ -30,7 +30,8 @@ impl StepTotals {
     /// Adds a step of `size` bytes to the totals.
     ///
     /// # Errors
-    /// T9: returns an error if the task would have more than [`MAX_STEPS`] steps, or steps of more than `max_bytes` bytes.
+    /// T9: returns an error if the task would have more than [`MAX_STEPS`] steps, or steps of more than `max_bytes`
+    /// bytes in total.
     pub fn add(self, task: &str, size: usize, max_bytes: u64) -> Result<Self, StepTooMuch> {
         let (count, bytes) = (self.count + 1, self.bytes + size as u64);
         let refuse = |message: String| {
@@ -56,7 +57,7 @@ impl StepTotals {
 }
 
 /// T1: returns the key under which a call of a step is recorded. The second call with the same key gets `key#2`, the
-/// third `key#3`, and so on. `used`: for each key, the number of calls that this attempt has made with it.
+/// third `key#3`, and so on. `used`: the keys that this attempt has used, each with the number of its last call.
 pub fn step_key<S: BuildHasher>(key: &str, used: &mut HashMap<String, u32, S>) -> String {
     let Some(calls) = used.get_mut(key) else {
         used.insert(key.to_owned(), 1);

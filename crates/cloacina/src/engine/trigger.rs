@@ -136,7 +136,7 @@ fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
     }
     if let Some(interval) = record.spec.interval {
         let next = record.last_due.map_or(now, |last| last + interval);
-        // The next poll is never in the past. If the clock was set back, it is at most one interval ahead.
+        // The next poll is never in the past, and at most one interval ahead, even if the clock was set back.
         return Some(next.max(now).min(now + interval));
     }
     let expression = record.spec.expression.as_deref()?;

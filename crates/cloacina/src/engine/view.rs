@@ -122,8 +122,8 @@ pub(super) fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option
     delta.filter(|delta| !delta.is_empty())
 }
 
-/// Removes the keys of parameters whose tasks did not complete (J7). A typed task must find these keys absent, even if the
-/// input contains keys with the same names.
+/// Removes the keys of parameters that take the result of a task that did not complete (J7). These keys must be
+/// absent even if the input contains keys with the same names.
 fn without_absent(
     workflow: &Workflow,
     record: &ExecutionRecord,

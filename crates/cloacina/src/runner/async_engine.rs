@@ -68,7 +68,7 @@ impl AsyncEngine {
         &self.handle
     }
 
-    /// Runs a database read on a thread for blocking work.
+    /// Runs a blocking call of the handle, such as a database query, on a thread for blocking work.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EngineHandle) -> Result<T, Error> + Send + 'static,

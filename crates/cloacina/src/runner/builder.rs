@@ -88,8 +88,8 @@ impl DefaultRunnerBuilder {
     /// Opens the database and starts the runner.
     ///
     /// The runner claims its first task when it receives its first submission, or a short time after the database was
-    /// opened. So stored tasks usually start only after `build` has returned. With `start(false)`, it claims none until
-    /// [`DefaultRunner::start`] is called.
+    /// opened. So stored tasks usually start only after `build` has returned. With `start(false)`, the runner claims
+    /// no tasks until [`DefaultRunner::start`] is called.
     ///
     /// # Errors
     /// `Configuration` when there is no URL, a setting or the schema's name is invalid, or a schema is set for SQLite;

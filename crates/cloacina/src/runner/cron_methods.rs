@@ -168,7 +168,7 @@ impl DefaultRunner {
     /// Explains what a schedule waits for, or why it no longer fires. Returns one sentence for each reason.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule, not even a deleted one, has the id; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn explain_cron_schedule(&self, id: ScheduleId) -> Result<Vec<String>, Error> {
@@ -192,7 +192,7 @@ impl DefaultRunner {
     /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule, not even a deleted one, has the id; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn get_cron_execution_history(

@@ -81,8 +81,8 @@ impl Workflow {
         output.map_or(&[], |output| output.keys())
     }
 
-    /// The dependencies of a task: first its declared dependencies, then the tasks whose results are parameters, in
-    /// declaration order. `None` if the workflow has no such task. Since 1.0.
+    /// The dependencies of a task: first its declared dependencies, then the other tasks whose results the task
+    /// receives. `None` if the workflow has no such task. Since 1.0.
     #[must_use]
     pub fn dependencies(&self, task: &str) -> Option<&[String]> {
         let ordinal = self.inner.ordinal(task)?;
@@ -131,8 +131,9 @@ impl fmt::Debug for Workflow {
 /// replaced (semantics A3).
 ///
 /// # Panics
-/// If a parameter or the output is neither a task nor a field of the declared input, if the output is a map, or if the
-/// workflow would run itself as a child endlessly. The macro has ruled out every other invalid definition.
+/// If the definition has a fault that the static check of the macro cannot find. Examples: a parameter or an output
+/// that is neither a task nor a field of the declared input, a parameter whose type does not fit its source, an
+/// output that is a map, and a workflow that would run itself as a child endlessly.
 #[doc(hidden)]
 #[must_use]
 pub fn define(

@@ -76,7 +76,8 @@ pub fn to_dot(workflow: &Workflow) -> String {
 struct Ends<'a> {
     has_input: bool,
     has_output: bool,
-    /// The tasks that receive fields of the input, in declaration order, each with the names of its parameters.
+    /// The tasks that receive fields of the input, in declaration order, each with the names of the parameters that
+    /// receive the fields.
     inputs: Vec<(u32, Vec<&'a str>)>,
     /// The values of the output, each with the task that produces it and its key. `None`: the value is a field of the input.
     outputs: Vec<(Option<u32>, &'a str)>,

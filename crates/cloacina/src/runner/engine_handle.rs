@@ -97,7 +97,7 @@ impl EngineHandle {
     /// Starts a runner on an open store.
     ///
     /// # Errors
-    /// The error of the store, if the runner cannot be registered in it.
+    /// `Configuration` for an invalid setting; the error of the store, if the runner cannot be registered in it.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -348,11 +348,11 @@ impl EngineHandle {
         self.ask(|reply| Message::Serve { service, reply })
     }
 
-    /// Submits all of the executions, or none if one fails. They are durable when this method returns.
+    /// Submits all of the executions, or none if one of them is refused. They are durable when this method returns.
     ///
     /// # Errors
     /// `WorkflowNotFound`; `WorkflowInvalid` for a workflow that cannot be submitted; `ContextInvalid` for an input that is too
-    /// large; `Database` or `Connection` when they cannot be stored within `db_timeout`; `RunnerClosed`.
+    /// large; `Database` or `Connection` when the executions cannot be stored within `db_timeout`; `RunnerClosed`.
     pub fn submit(&self, requests: Vec<SubmitRequest>) -> Result<Vec<ExecutionId>, Error> {
         wait_for(&self.begin_submit(requests))
     }

@@ -167,7 +167,7 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     for (executor, (_, waiting)) in loads {
         page.count(name, &[("executor", executor)], waiting as u64);
     }
-    // These samples are omitted if the database does not answer. The other samples do not need the database.
+    // The samples of the backlog and of the open waits are read from the database, and omitted if it does not answer.
     if let Ok(backlog) = engine.inspector().backlog(BACKLOG_LIMIT) {
         let name = "cloaca_backlog_tasks";
         page.family(
@@ -280,7 +280,7 @@ fn tasks(page: &mut MetricsText, names: &ByName) {
 
 /// K12: writes the counts of the maps that this runner takes part in. The counts are read from the rows of the maps.
 fn maps(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
-    // These samples are omitted if the database does not answer. The other samples do not need the database.
+    // These samples are omitted if the database does not answer.
     let Ok(states) = engine.inspector().map_states(&metrics.maps()) else {
         return;
     };

@@ -48,8 +48,8 @@ impl InputType {
         (self.kinds)(field)
     }
 
-    /// Returns a JSON schema for programs in other languages. It lists the fields, the type of each field that accepts only
-    /// one kind of JSON value, and the required fields.
+    /// Returns a JSON schema for programs in other languages. The schema lists the fields, their types if known, and
+    /// the required fields.
     pub(super) fn schema(&self) -> Json {
         schema((self.name)(), self.fields(), self.kinds, self.required)
     }

@@ -56,7 +56,7 @@ impl EngineHandle {
             .collect()
     }
 
-    /// Returns the number of claimed tasks whose results have not reached the coordinator.
+    /// Returns the number of claimed tasks whose ends the coordinator has not processed yet.
     pub fn in_flight(&self) -> usize {
         self.metrics.in_flight()
     }

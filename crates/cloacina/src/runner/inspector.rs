@@ -124,8 +124,8 @@ impl Inspector {
         }
     }
 
-    /// Notes the state of an execution that was just read. If the execution is open but the runner remembers an end of it, a
-    /// peer has retried the execution since then, so the runner must forget this end.
+    /// Notes the state of an execution that was just read. If the execution is open but the runner remembers an end
+    /// of it, the execution has been retried since then, so the runner must forget this end.
     fn note_state(&self, id: ExecutionId, status: ExecutionStatus) {
         if let Some(subscriptions) = &self.subscriptions
             && !status.is_terminal()

@@ -119,7 +119,8 @@ impl Inspector {
         request.check(&workflow)
     }
 
-    /// Adds the defaults of absent fields to a submission's input. Returns the submission, and the version of its workflow.
+    /// Validates a submission's input, and adds the defaults of absent fields. Returns the submission, and the
+    /// version of its workflow.
     fn complete(
         &self,
         mut request: SubmitRequest,

@@ -174,7 +174,7 @@ impl Inspector {
         sentences.ok_or(unknown)
     }
 
-    /// Returns why the schedule that started an execution no longer fires; `None` if it still fires.
+    /// If a schedule started the execution and is now disabled or deleted, returns the reason that reports this.
     fn schedule_off(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
         let input = &execution.record().input;
         let Some(id) = input

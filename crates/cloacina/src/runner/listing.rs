@@ -11,10 +11,10 @@ use crate::workflow::Workflow;
 /// The conditions of a listing. An execution must satisfy all of them. If a condition has several values, one of the values
 /// must match.
 ///
-/// A listing reads one index: the index of keys, labels, schedules, runners, states other than `Completed`, or workflows.
-/// It then checks the other conditions on each execution that the index yields. The listing stops after 20,000 executions
-/// that do not satisfy them, or after 100 ms. [`ListPage::scanned`] then says where it stopped, and [`ListPage::next`]
-/// continues there.
+/// A listing reads one index, for example that of keys, of labels or of workflows. It then checks the other
+/// conditions on each execution that the index yields. The listing stops after 20,000 executions that do not satisfy
+/// them, or after 100 ms. [`ListPage::scanned`] then says where the listing stopped, and [`ListPage::next`] continues
+/// there.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     /// Executions of these workflows; empty: of all workflows.

@@ -7,7 +7,8 @@ use super::error_info::ErrorInfo;
 use crate::types::{TaskStatus, Timestamp};
 
 /// All items of a map, in any final state. A parameter of this type, with the name of a map, also receives failed
-/// items. A parameter of type `Vec<T>` does not.
+/// items. With a parameter of type `Vec<T>`, the task fails if an item failed; with `Vec<Option<T>>`, it receives `None`
+/// for this item.
 ///
 /// ```
 /// use cloacina::{MapResult, TaskError, task};

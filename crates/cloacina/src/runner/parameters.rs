@@ -16,8 +16,8 @@ use crate::workflow::{ERROR_KEY, Parameter, ParameterSource, TaskDefinition, Wor
 /// each task of the definition, in the same order.
 ///
 /// # Errors
-/// `TaskInvalid` if a parameter has no default and names neither a task nor a field of the declared input, or if the type of
-/// a parameter cannot match the type of its source.
+/// `TaskInvalid` if a parameter has no default and names neither a task nor a field of the declared input, or if the
+/// type of a parameter cannot match the type of its source; the errors of [`mapped::resolve`].
 pub(super) fn resolve(
     definition: &mut WorkflowDefinition,
     names: &[TaskNames],

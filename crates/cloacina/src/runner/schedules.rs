@@ -272,7 +272,7 @@ impl Inspector {
     /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule or trigger, not even a deleted one, has the id; `Database` or `Connection`.
     pub fn schedule_history(
         &self,
         id: ScheduleId,
@@ -291,7 +291,7 @@ impl Inspector {
     /// too.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule or trigger, not even a deleted one, has the id; `Database` or `Connection`.
     pub fn schedule_history_from(
         &self,
         id: ScheduleId,

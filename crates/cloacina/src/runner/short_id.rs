@@ -84,8 +84,8 @@ fn is_end(text: &str) -> bool {
 }
 
 impl Inspector {
-    /// Returns at most `limit` executions that match a shortened id, newest first. Reads only the ids that begin with its first
-    /// digits.
+    /// Returns at most `limit` executions that match a shortened id, newest first. Searches only the ids that begin
+    /// with the first digits of `short`.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

@@ -46,7 +46,8 @@ impl StartAfter {
         }
     }
 
-    /// Sets the trigger's name, which must be unique in the database. An existing trigger of this name is replaced.
+    /// Sets the trigger's name, which must be unique in the database. If a trigger of this name exists, the
+    /// registration changes that trigger's workflow and options.
     ///
     /// Since 1.0.
     pub fn name(mut self, name: impl Into<String>) -> Self {

@@ -17,9 +17,11 @@ const MAX_COMPARED: usize = 64;
 pub struct StaticCheck<const N: usize> {
     name: &'static str,
     tasks: [TaskNames; N],
-    /// For each task on the cycle that was found, the next task on this cycle. Entries of other tasks are not used.
+    /// For each task on the cycle that was found, the task on this cycle that depends on it. Entries of other tasks
+    /// are not used.
     cycle: [Option<usize>; N],
-    /// The first task of the cycle in declaration order, where the cycle is reported.
+    /// The first task of the cycle in declaration order. The cycle is reported at this task. `None`: there is no
+    /// cycle.
     cycle_start: Option<usize>,
 }
 
@@ -215,8 +217,8 @@ const fn result_of(task: &TaskNames) -> &'static str {
 }
 
 /// Finds a cycle. Repeatedly removes a task whose dependencies have all been removed. If tasks remain, follows their
-/// dependencies until a task is visited again. This task is on a cycle. Returns the next task for each visited task, and the
-/// first task of the cycle in declaration order.
+/// dependencies until a task is visited again. This task is on a cycle. Returns, for each task on the cycle, the task
+/// on the cycle that depends on it. Also returns the first task of the cycle in declaration order.
 const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; N], Option<usize>) {
     let mut open = [0_usize; N];
     let mut free = [0_usize; N];
@@ -258,7 +260,7 @@ const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; 
     while open[current] == 0 {
         current += 1;
     }
-    // Each remaining task depends on another remaining task.
+    // Each remaining task depends on a remaining task, which can be the task itself.
     let mut seen = [false; N];
     while !seen[current] {
         seen[current] = true;

@@ -243,7 +243,8 @@ impl ExecutionFilter {
         self
     }
 
-    /// Lists children too. Without this call, only executions without a parent are listed. Since 1.0.
+    /// Lists children too. Without this call and without [`parent`](Self::parent), only executions without a parent
+    /// are listed. Since 1.0.
     pub const fn children(mut self) -> Self {
         self.inner.children = true;
         self

@@ -11,7 +11,7 @@ impl EngineHandle {
     /// runner is closed. No thread has to wait.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `RunnerClosed`.
+    /// `ExecutionNotFound`; `RunnerClosed`; `Database` or `Connection` if the execution has ended but cannot be read.
     pub fn when_ended(
         &self,
         id: ExecutionId,
@@ -46,7 +46,8 @@ impl EngineHandle {
         }
     }
 
-    /// Reads the end of an execution from the database; `None` if it has not ended.
+    /// Reads the end of an execution from the database; `None` if the execution has not ended, or if its state cannot
+    /// be read now.
     ///
     /// The query also reads executions that this runner submitted after the execution `id`, because other runners may have
     /// ended them. So a caller that waits for many executions in turn does not need a query for each of them.

@@ -113,10 +113,12 @@ impl ParameterName {
 pub(super) enum Source<'a> {
     /// The definition lists the parameter.
     Resolved(&'a Parameter),
-    /// The handle is detached, the task is external, or the definition lists no parameters of the task. The name is then a
-    /// key of the context.
+    /// The definition does not list the parameter, and the parameter's name is a key of the context. This applies if
+    /// the handle is detached, if the task is external, or if the workflow declares no input and the definition lists
+    /// no parameters of the task.
     Named,
-    /// The definition lists parameters of the task, but not this one. This parameter then receives its default.
+    /// The definition does not list the parameter, and none of the cases of `Named` applies. The parameter receives
+    /// its default.
     Default,
 }
 
@@ -376,7 +378,8 @@ impl TaskHandle {
         }
     }
 
-    /// Returns whether the execution has been cancelled. A cancel drops the task's future at its next `.await`. Work on other
+    /// Returns whether the execution has been cancelled. Also returns `true` after the execution has timed out, or
+    /// after the runner was declared dead. A cancel drops the task's future at its next `.await`. Work on other
     /// threads, e.g. in `spawn_blocking`, must call this method to notice a cancel. Since 1.0.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

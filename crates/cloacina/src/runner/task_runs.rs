@@ -23,8 +23,9 @@ impl TaskHandle {
     /// does. To set options such as a timeout, call methods of the returned [`ChildRun`] before you await it.
     ///
     /// # Errors
-    /// - `ChildFailedError`, not retried, if the child fails, times out or is cancelled. Later attempts receive the same error. A
-    ///   retry of the execution retries the child too.
+    /// - `ChildFailedError`, not retried, if the child fails, times out or is cancelled. Later attempts receive the
+    ///   same error. A retry of the execution retries the child too, or starts a new child if the child was
+    ///   cancelled.
     /// - The error with which the function must exit while the child runs: pass it on with `?`.
     /// - An error if the input is not a JSON object, or if the output does not have the shape of `T`.
     ///

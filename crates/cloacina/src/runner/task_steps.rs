@@ -384,7 +384,7 @@ impl ChildCall {
 /// Returns the output of a child, from the recorded end of the child.
 ///
 /// # Errors
-/// `ChildFailedError` if the child did not complete. Other attempts receive the same error.
+/// `ChildFailedError` if the child did not complete. Later attempts receive the same error.
 pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<T, TaskError> {
     #[derive(serde::Deserialize)]
     struct End {

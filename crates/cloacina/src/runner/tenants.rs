@@ -24,8 +24,9 @@ impl EngineHandle {
         self.tenant_group.get().map(|group| &group.workers)
     }
 
-    /// Starts a runner for a tenant's schema in the same PostgreSQL database. If the schema does not exist and the role is
-    /// allowed to create it, the schema is created.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. If the schema does not exist, it is
+    /// created, unless the role is not allowed to create it or the runner was started with `auto_migrate` set to
+    /// `false`.
     ///
     /// The new runner has the settings of this runner. The runners of a tenant group share their worker threads, their event
     /// loop and their connections, and nothing else. The workers serve the runners in turn, and the whole

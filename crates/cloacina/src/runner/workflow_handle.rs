@@ -126,7 +126,8 @@ impl WorkflowHandle {
     /// Waits until the execution and its final tasks, if any, have ended. A failed execution is not an error of this method.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down during the wait.
+    /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down during the wait; `Database` or `Connection`
+    /// when the execution has ended but cannot be read.
     ///
     /// Since 1.0.
     pub async fn result(&self) -> Result<WorkflowResult, Error> {

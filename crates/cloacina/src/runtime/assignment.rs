@@ -63,7 +63,8 @@ pub struct Assignment {
     pub forward_key: Option<String>,
     /// The runner's buffer for progress and log lines.
     pub insight: Arc<ProgressBuffer>,
-    /// This flag is set when the execution is cancelled.
+    /// A flag that is set when the attempt must stop, for example because the execution was cancelled or has timed
+    /// out.
     pub cancelled: Arc<AtomicBool>,
     /// The heartbeats that the function sends.
     pub pulse: Arc<Pulse>,

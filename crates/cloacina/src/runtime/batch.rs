@@ -28,7 +28,8 @@ pub(super) struct PendingControl {
     pub(super) reply: Reply<ExecutionStatus>,
     pub(super) action: Control,
     pub(super) give_up: Monotonic,
-    /// The error for an action that is no longer possible because of an earlier change in the same batch.
+    /// The error, if the action was refused. An earlier change in the same batch may be the reason for the refusal,
+    /// so the caller receives the error after the batch is written.
     pub(super) refusal: Option<Error>,
 }
 
@@ -38,8 +39,8 @@ pub(super) struct PendingStep {
     pub(super) claim: Claim,
     pub(super) record: StepRecord,
     pub(super) reply: Reply<()>,
-    /// Whether the attempt still holds its claim. If not, another change in the same batch has taken the claim away, and the
-    /// attempt receives an error once that change is written.
+    /// Whether the attempt still holds its claim. If not, another change in the same batch may have taken the claim
+    /// away, and the attempt receives an error after that change is written.
     pub(super) is_held: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The capacity of this process for work: the prefetch window and work queue of each executor, and the next timer in the
-//! database.
+//! The capacity of this process for work: the prefetch window and work queue of each executor, and the earliest known
+//! due time of a task in the database.
 
 use super::assignment::Executor;
 use super::executors::WorkQueues;
@@ -116,8 +116,8 @@ impl Capacity {
         self.prefetch.iter().all(Prefetch::is_sole)
     }
 
-    /// Notes whether this runner is the sole runner. Takes the tasks that peers could run sooner from the queues, and
-    /// returns the messages that release their claims.
+    /// Notes whether this runner is the sole runner. Takes out of the queues the tasks that peers could run sooner.
+    /// Returns the messages that return the claims of these tasks to the database.
     pub(super) fn rebalance(&mut self, sole: bool, monotonic: Monotonic) -> Vec<Message> {
         let mut returned = Vec::new();
         for executor in Executor::ALL {
@@ -177,7 +177,8 @@ impl Capacity {
         (executors, request)
     }
 
-    /// The number of map items to claim in addition to the tasks that have been claimed. `None` if claims are stopped.
+    /// The number of map items to claim in addition to the tasks that have been claimed. `None` if claims are
+    /// stopped, or if the runner is held back.
     pub(super) fn item_room(&self, executor: Executor) -> Option<usize> {
         let may_claim = !self.is_paused && !self.is_held();
         may_claim.then(|| self.prefetch[executor.index()].item_room())

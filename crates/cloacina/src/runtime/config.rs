@@ -25,7 +25,8 @@ pub struct RunnerConfig {
     pub lease_ttl: Duration,
     /// How long a running task can show no sign of life before one warning about it is logged. `None`: twice `lease_ttl`.
     pub stall_threshold: Option<Duration>,
-    /// Maximum number of rescues of a task. If a task that has been rescued this often loses its runner again, it fails.
+    /// Maximum number of times that a task may lose its runner. If the task loses its runner more often, it fails. E2
+    /// defines which losses count.
     pub max_rescues: u32,
     /// Maximum number of bytes that a task may write to the context.
     pub max_context_bytes: u64,

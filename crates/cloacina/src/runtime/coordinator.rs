@@ -139,7 +139,9 @@ impl Coordinator {
         self.next_wake()
     }
 
-    /// Enters or continues an outage: the database does not answer, or refuses to write. Messages go to the retry queue.
+    /// Enters or continues an outage: the database does not answer, or refuses to write. If the error says instead
+    /// that this runner was declared dead, continues under a new id. In both cases the messages go to the retry
+    /// queue.
     fn enter_outage(&mut self, (error, messages): Failed) {
         if error == StoreError::RunnerLost {
             self.turn.step.retry.extend(messages);

@@ -31,8 +31,8 @@ impl Step {
         Ok(())
     }
 
-    /// Returns the version of a workflow that a new execution runs, and reads it if necessary. Returns `None` if no version is
-    /// stored.
+    /// Returns the version of a workflow that a new execution runs, and reads it if necessary. Returns `None` if this
+    /// program knows of no stored version, or if it cannot read the latest version.
     pub(super) fn latest_definition(
         &mut self,
         workflow: &str,

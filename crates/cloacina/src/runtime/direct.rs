@@ -213,9 +213,9 @@ fn control_chunk(
     Ok(outcomes)
 }
 
-/// F3: starts a schedule's workflow once for each of the due times in `due`, except for times for which the schedule has
-/// already fired. Returns the started executions once they are durable. The schedule's next tick and its list of open
-/// executions do not change.
+/// F3: starts a schedule's workflow once for each of the due times in `due`, except for times for which the schedule
+/// has already fired. Returns the started executions after they are durable. The schedule's next tick and its list of
+/// open executions do not change.
 ///
 /// `audit`: the caller and the reason, for the history; `latest`: returns the latest stored definition of a workflow.
 ///
@@ -297,8 +297,8 @@ fn busy_schedule(id: ScheduleId) -> Error {
     .with_hint("try again")
 }
 
-/// Starts a schedule's workflow once, immediately and regardless of the schedule's rules. Returns the execution once it is
-/// durable. The schedule's next tick does not change.
+/// Starts a schedule's workflow once, immediately and regardless of the schedule's rules. Returns the execution after
+/// it is durable. The schedule's next tick does not change.
 ///
 /// `audit`: the caller and the reason, for the history; `latest`: returns the latest stored definition of a workflow.
 ///
@@ -374,8 +374,8 @@ impl SubmitRequest {
 /// `origin`: an event for the execution's history.
 ///
 /// # Errors
-/// Returns `WorkflowInvalid` if this release cannot run the workflow, `ContextInvalid` if the input is larger than the default
-/// of `max_context_bytes`, and `Database` or `Connection` if the database fails.
+/// Returns `WorkflowInvalid` if this release cannot run the workflow or the workflow is a derived one, `ContextInvalid`
+/// if the input is larger than the default of `max_context_bytes`, and `Database` or `Connection` if the database fails.
 pub fn submit_directly(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -402,7 +402,7 @@ pub fn submit_directly(
     Ok(Submitted { id, is_new: true })
 }
 
-/// K1: expands the ready maps, with the default `max_map_items`. A map that needs results of other maps is left to a runner.
+/// K1: expands the ready maps, with the default `max_map_items`. Maps that need results for this are left to a runner.
 fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     let max_items = RunnerConfig::default().max_map_items;
     if let Some(change) = batch.executions.get_mut(&execution.record().id) {

@@ -210,7 +210,8 @@ impl Step {
             && (self.quarantine.withdraw(id, ordinal, claim.item)
                 || queue.withdraw(id, (ordinal, claim.item), priority));
         let timed_out = || (self.ledger.get(id)).is_some_and(Execution::has_timed_out);
-        // D4: a function on a thread may never return. After a timeout, another worker gets its slot.
+        // D5: a function on a thread may never return. After a timeout of the execution, another worker gets its
+        // slot.
         let is_free = is_waiting
             || (held.executor == Executor::Threads
                 && timed_out()

@@ -37,10 +37,10 @@ struct MailboxState {
     due: Monotonic,
     /// The time until which the coordinator's thread sleeps. `None` if it is awake.
     sleeps_until: Option<Monotonic>,
-    /// Whether other threads can run steps inline. They can if the database takes writes, because a step then takes no longer
-    /// than a commit.
+    /// Whether other threads can run steps inline. They can while the database accepts writes, because a step then
+    /// lasts no longer than a commit.
     allows_inline: bool,
-    /// Whether the last step has ended.
+    /// Whether the coordinator's final step has ended, so that no step follows.
     ended: bool,
     /// Whether messages are refused.
     closed: bool,

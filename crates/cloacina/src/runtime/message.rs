@@ -191,8 +191,8 @@ pub enum Message {
     },
     /// This process changed a schedule or a trigger.
     Rescheduled,
-    /// The next poll for changes is due immediately, because a caller waits for an execution that may end in another process,
-    /// or because a change was made that the change marker does not show.
+    /// The next poll for changes is due immediately: the store has reported a change, a caller waits for an execution
+    /// whose state could not be read, or this process made a change that the change marker does not show.
     Watch,
     /// The program allows a runner that was held back to begin.
     Begin,

@@ -1,6 +1,6 @@
 //! The counters of a runner: tasks, executions, their run times, and commits.
 //!
-//! The coordinator counts while it decides. It locks the counters for each count. A reader locks them only while it
+//! The coordinator counts during its steps. It locks the counters for each count. A reader locks them only while it
 //! copies them.
 //!
 //! See docs/explanation/decisions/080-metrics-and-progress.md
@@ -187,7 +187,8 @@ impl Metrics {
         self.in_flight.load(Atomic::Acquire)
     }
 
-    /// The maps whose items this runner runs or has run, except maps that it knows to have ended.
+    /// The maps that this runner has expanded or whose items it has claimed, except maps that it knows to have ended.
+    /// If there are many, may also leave out maps without claimed items.
     pub fn maps(&self) -> Vec<(ExecutionId, Ordinal)> {
         self.maps.lock().clone()
     }

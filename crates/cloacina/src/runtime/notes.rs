@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn m3_notes_of_the_same_microsecond_get_different_ids() {
-        // With only 32 random bits, about one in five runs of this test would lose a message.
+        // If the ids differed in only 32 bits of a digest, two would be equal with a probability of about 0.17.
         let ids = (0..40_000).map(|source| id_of(source, 3, (0, 0), Note::Resume));
         assert_eq!(ids.collect::<BTreeSet<_>>().len(), 40_000);
     }

@@ -6,7 +6,8 @@ use super::process;
 use crate::store::RunnerRow;
 use crate::types::{Micros, Monotonic, RunnerId, Timestamp};
 
-/// Time between two heartbeats, in microseconds, while peers cannot see this runner's session and might declare it dead.
+/// Time between two heartbeats, in microseconds, while peers cannot see this runner's session and might declare the
+/// runner dead.
 pub(super) const PROOF_INTERVAL: Micros = 400_000;
 
 /// The reason to declare a runner dead.

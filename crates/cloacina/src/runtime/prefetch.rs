@@ -23,8 +23,9 @@ const OVERTAKING: usize = 1_000;
 const WINDOW_BYTES: f64 = 128.0 * 1024.0 * 1024.0;
 /// The weight of a new value in the moving averages.
 const WEIGHT: f64 = 0.05;
-/// The weight of a run time below the average in a sole runner. It is higher than `WEIGHT`, because a runner that has just
-/// started overestimates the run times. If a sole runner claims too many tasks, it delays no other runner.
+/// The weight of a run time below the average, while this runner is the sole runner. It is higher than `WEIGHT`,
+/// because a runner that has just started overestimates the run times. If a sole runner claims too many tasks, it
+/// delays no other runner.
 const SHORTER_WEIGHT: f64 = 0.2;
 /// Run time below which a task counts as short, in microseconds. Such a task ends before another worker could wake up.
 const SHORT: Micros = 50;

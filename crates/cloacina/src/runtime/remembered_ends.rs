@@ -50,7 +50,8 @@ struct RememberedEnd {
 pub(super) struct RememberedEnds {
     recent: FxHashMap<ExecutionId, RememberedEnd>,
     bytes: usize,
-    /// The remembered executions, in the order in which they were added.
+    /// The remembered executions, in the order in which they were added. The list can also contain executions that
+    /// were forgotten.
     order: VecDeque<ExecutionId>,
     /// The number of calls of [`forget`](Self::forget).
     forget_calls: u64,

@@ -1,8 +1,9 @@
 //! The log events about executions and attempts (semantics E9). Most are logged after the change that they describe is
 //! durable.
 //!
-//! The events have their own target, so that a subscriber can recognize them. The level of an event is checked before the event
-//! is built, so that a disabled level costs only a comparison.
+//! The events have their own target, so that a subscriber can recognize them. Only the warning of lost values has
+//! another target. The level of an event is checked before the event is built, so that a disabled level costs only a
+//! comparison.
 
 use std::borrow::Cow;
 
@@ -112,7 +113,7 @@ impl RunLog {
     }
 }
 
-/// Logs the start of an attempt. This is called on the thread of the worker that runs the attempt.
+/// Logs the start of an attempt. This is called on the thread that has taken the task from the work queue.
 pub(crate) fn log_attempt_start(assignment: &Assignment) {
     if !tracing::event_enabled!(target: RUN_TARGET, Level::DEBUG) {
         return;

@@ -1,5 +1,5 @@
-//! Sends the signals of a turn in one transaction. The duties of the same turn run afterwards, so
-//! their check of waiting tasks finds these signals.
+//! Sends the signals of a turn in one transaction. The duty that checks waiting tasks runs later, usually
+//! in the same turn, and finds these signals.
 
 use super::batch::PendingSend;
 use super::message::Reply;

@@ -30,8 +30,8 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// An internal signal that makes a duty run in this turn, before the duty's timer is due. Executions do not receive
-/// such signals.
+/// An internal signal that makes a duty run before the duty's timer is due, in this turn or a later one. Executions
+/// do not receive such signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Poll for changes by other processes.
@@ -40,7 +40,8 @@ pub(super) enum Signal {
     Rescue,
     /// Compare the claims of this process with the database.
     Reconcile,
-    /// Announce the workflows of this runner in the database, because they have changed.
+    /// Announce the workflows of this runner in the database, because handlers were registered, or because the runner
+    /// has a new id.
     Announce,
     /// Register the runner's row.
     Register,
@@ -121,8 +122,8 @@ pub(super) struct Step {
     pub(super) batch: WriteBatch,
     /// Whether the runner is stopping. A stopping runner claims no tasks and fires no schedules.
     pub(super) is_stopping: bool,
-    /// The time before which no task is claimed. It is set after the database has refused a batch with a claim, to find
-    /// out whether the claim is the cause.
+    /// The time before which batches contain no claim request. It is set after the database has refused a batch with
+    /// a claim request, to find out whether the request is the cause.
     pub(super) claims_resume_at: Option<Monotonic>,
     /// Whether the parents of the next ended children are informed only by messages. This is set after the database has
     /// refused a batch that changed a parent.

@@ -163,7 +163,7 @@ impl Subscriptions {
         self.state.lock().ends.forget(execution);
     }
 
-    /// Forgets the last end of an execution that was read and is open.
+    /// Forgets the last end of an execution, because a read of the execution has shown that it is open.
     pub fn note_open(&self, execution: ExecutionId) {
         let mut state = self.state.lock();
         if state.ends.contains(execution) {
@@ -251,8 +251,8 @@ impl Subscriptions {
     }
 
     /// Answers all subscriptions to an execution that has ended, and remembers its end for a while. If callbacks of its
-    /// tasks are running in this process, delays the answers until they have returned, for at most `CALLBACK_PATIENCE`.
-    /// Repeated calls for the same end have no effect.
+    /// tasks are running in this process, delays the answers until the callbacks have returned, for at most
+    /// `CALLBACK_PATIENCE`. A repeated call for the same end does not extend this delay.
     pub fn notify(&self, ended: &Ended, now: Monotonic) {
         if !self.hold(&mut self.state.lock(), ended, now) {
             self.answer(ended);
@@ -294,7 +294,8 @@ impl Subscriptions {
         }
     }
 
-    /// Answers all subscriptions with an error, because the runner is closed.
+    /// Answers all subscriptions, because the runner is closed. If the end of an execution is known and only waits
+    /// for callbacks, the callers get this end. All other callers get the error.
     pub fn close(&self, error: &Error) {
         let mut state = self.state.lock();
         let open = state.open_callbacks.values_mut();

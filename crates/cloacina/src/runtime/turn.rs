@@ -174,7 +174,7 @@ impl Turn {
         self.decide(messages, false)
     }
 
-    /// Pauses claims if the refused batch contained a claim, because the claim may be the cause of the refusal.
+    /// Pauses claim requests if the refused batch contained one, because the request may be the cause of the refusal.
     fn hold_claims(&mut self, refused: &RefusedBatch) {
         if !refused.has_claim {
             return;
@@ -197,8 +197,9 @@ impl Turn {
         self.decide(refused.messages, false)
     }
 
-    /// Fails the single item that the database refuses. If the item is an attempt's result, the attempt fails instead.
-    /// If the database refuses this failure too, the execution is marked as unreadable.
+    /// Drops the single item that the database refuses, and answers its caller with the error. If the item is the
+    /// result of an attempt, replaces this result with a failure. If the database refuses the failure too, marks the
+    /// execution as unreadable.
     fn fail_item(&mut self, message: Message, error: StoreError) -> Result<(), Failed> {
         // This item caused the refusal, not a claim, so claims are allowed again.
         self.step.claims_resume_at = None;

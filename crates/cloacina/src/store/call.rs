@@ -196,13 +196,14 @@ requests! { 'a
     /// Adds a runner.
     RegisterRunner => register_runner(row: &'a RunnerRow) -> ();
 
-    /// Extends a runner's lease. Returns `false` if the runner was declared dead or never registered.
+    /// Extends a runner's lease. Returns `false` if the runner was declared dead or is not registered.
     Heartbeat => heartbeat(runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> bool;
 
     /// Returns the runners that were neither declared dead nor retired.
     Runners => runners() -> Vec<RunnerRow>;
 
-    /// Declares a runner dead if its lease still ends at `seen_lease`. Returns `false` if the lease has been extended.
+    /// Declares a runner dead if its lease still ends at `seen_lease`. Returns `false` if the lease has been
+    /// extended, or if the runner was already declared dead or retired.
     DeclareDead => declare_dead(runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> bool;
 
     /// Returns the executions in which a runner has claims.

@@ -31,7 +31,7 @@ pub(super) struct Candidate<'a> {
     pub(super) input: Option<&'a str>,
     /// The labels, as JSON: pairs of name and value.
     pub(super) labels: Option<&'a str>,
-    /// Whether the execution was started by the schedule that the query selects.
+    /// Whether the execution was started by the schedule that the query selects. `true` if this needs no check.
     pub(super) in_schedule: bool,
     /// Whether the execution is a child of another execution.
     pub(super) is_child: bool,

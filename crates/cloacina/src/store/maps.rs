@@ -73,8 +73,8 @@ pub struct ItemEnds {
     /// itself aligned, the pair in which it is aligned comes first.
     pub feeds: Vec<(Ordinal, Ordinal)>,
     /// Messages of the inbox that report ends of children, each with its item. They are deleted even if the items do
-    /// not expect these ends. If a message no longer exists, another runner has applied it, and the message's item is
-    /// not written.
+    /// not expect these ends, but not if the map has another generation. If a message no longer exists, another
+    /// runner has applied it, and the message's item is not written.
     pub settled: Vec<(InboxId, u32)>,
 }
 

@@ -4,11 +4,11 @@
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, Micros, Timestamp};
 
-/// Maximum change of the age limit within one pass, in microseconds. The limit changes a little with each batch,
-/// because it depends on the current time.
+/// Maximum change of the age limit between two batches of one pass, in microseconds. The limit changes a little with
+/// each batch, because it depends on the current time.
 const SAME_PASS: Micros = 60_000_000;
 
-/// The last id that a pass has read, and the age limit of the pass. A pass ends with a batch that is not full.
+/// The last id of a pass's last batch, and the age limit of this batch. A pass ends with a batch that is not full.
 #[derive(Debug, Default)]
 pub(super) struct PruneCursor(Mutex<Option<(ExecutionId, Timestamp)>>);
 

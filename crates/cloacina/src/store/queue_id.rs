@@ -3,8 +3,8 @@
 use crate::types::Ordinal;
 use crate::workflow::Workflow;
 
-/// A queue of tasks. The sync tasks of all versions of a workflow share one queue, and their async
-/// tasks share another. Each external task has a separate queue.
+/// A queue of tasks, which is the same for all versions of a workflow. The sync tasks of a workflow share one queue,
+/// and its async tasks share another. Each external task has a separate queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub i64);
 

@@ -88,7 +88,7 @@ pub fn without_password(url: &str) -> String {
         None => shown.push_str(rest),
     }
     if let Some(query) = query {
-        // An `@` after the `?` means that the `?` is part of a password, so nothing is shown.
+        // An `@` after the `?` means that the `?` is part of a password, so only the scheme is shown.
         if query.contains('@') {
             return format!("{scheme}://***");
         }

@@ -45,8 +45,8 @@ pub struct ChildSpec {
     pub on_parent_end: ParentEnd,
 }
 
-/// The link from an execution to its parent: the task that started the execution, either as a node or by a call of its
-/// function. Also links an execution of final tasks to the execution to which they belong.
+/// The link from a child to its parent: the parent execution, and the task in it that started the child, either as a
+/// node or by a call of its function. Also links an execution of final tasks to the execution to which they belong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParentLink {
     /// The parent execution.

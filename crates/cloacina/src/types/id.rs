@@ -84,7 +84,8 @@ uuid_id! {
     ExecutionId
 }
 uuid_id! {
-    /// Identifies one runner from its start to its end. It is the first part of the fencing token `(runner_id, attempt)`.
+    /// Identifies one runner from its start to its end. However, a runner that was declared dead and still runs gets
+    /// a new id. The id is the first part of the fencing token `(runner_id, attempt)`.
     ///
     /// Since 1.0.
     RunnerId

@@ -117,7 +117,7 @@ impl Json {
     ///
     /// # Errors
     /// Returns an error if the value does not have the shape of `T`. If `T` accepts any nesting, like
-    /// [`serde_json::Value`], also returns an error if the value has more than 128 levels, which is the limit of
+    /// [`serde_json::Value`], also returns an error if the value has more than 127 levels, which is the limit of
     /// `serde_json`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         serde_json::from_str(&self.0).map_err(|error| JsonError(error.to_string()))

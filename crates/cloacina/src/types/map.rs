@@ -136,7 +136,7 @@ impl MapRow {
             && (self.is_exceeded() || (has_all && ended >= self.width))
     }
 
-    /// Returns the number of items without a row.
+    /// Returns the number of items that have no row and are not skipped.
     #[must_use]
     pub const fn unstarted(&self) -> u32 {
         self.width
@@ -144,8 +144,8 @@ impl MapRow {
             .saturating_sub(self.skipped)
     }
 
-    /// Returns how many of the items without a row can be claimed. In an aligned map none of them can, because they wait for
-    /// the items of the source.
+    /// Returns how many of the [`unstarted`](Self::unstarted) items can be claimed. In an aligned map none of them can,
+    /// because they wait for the items of the source.
     #[must_use]
     pub const fn claimable(&self) -> u32 {
         match self.source {
@@ -258,8 +258,8 @@ impl MapRow {
     }
 
     /// Returns the time at which a runner must process the map, because an item can be claimed or the map must end.
-    /// `None`: nothing needs to be done before another item ends. `first_waiting`: the earliest time at which a waiting
-    /// item is due.
+    /// `None`: nothing needs to be done until an item ends or the map's row changes. `first_waiting`: the earliest time
+    /// at which a waiting item is due.
     #[must_use]
     pub fn due_at(&self, first_waiting: Option<Timestamp>) -> Option<Timestamp> {
         if self.state == MapState::Open && self.is_over() {
@@ -455,7 +455,8 @@ impl ItemRecord {
         }
     }
 
-    /// Returns the claim under which the item runs; `None` unless the item is running.
+    /// Returns the claim under which a runner holds the item; `None` if the item is not running, or if its child is
+    /// running.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         match (self.status, self.runner) {

@@ -76,7 +76,8 @@ pub struct RetryPolicy {
     pub jitter: bool,
     /// The failures that are retried.
     pub condition: RetryCondition,
-    /// If not empty, only errors of these types and their subclasses are retried.
+    /// If not empty, only errors of these types and their subclasses are retried. If empty, errors that another attempt
+    /// cannot fix, such as `NameError`, are not retried (semantics D1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_on: Vec<String>,
     /// Errors of these types and their subclasses are never retried.
@@ -86,7 +87,8 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// Creates a policy with a maximum number of attempts, including the first attempt. The other values are the defaults:
-    /// every failure is retried, the delay doubles from one second up to one minute, and jitter is on. Since 1.0.
+    /// `condition` is [`RetryCondition::All`], the delay doubles from one second up to one minute, and jitter is on.
+    /// Since 1.0.
     #[must_use]
     pub fn attempts(max_attempts: u32) -> Self {
         Self {

@@ -26,7 +26,7 @@ pub enum State<'t> {
     Removed(Author),
     /// One write changed a part of the value that its task saw.
     Changed(Rc<Changed<'t>>),
-    /// Several writes set the value, and none of their tasks has seen another of these writes.
+    /// Several writes set or removed the value, and none of their tasks has seen another of these writes.
     Merged(Rc<Merged<'t>>),
 }
 

@@ -256,7 +256,8 @@ pub struct ScheduleRecord {
     pub last_due: Option<Timestamp>,
     /// The time at which the schedule or trigger was registered.
     pub created_at: Timestamp,
-    /// The time at which the settings last changed.
+    /// The time at which the settings last changed, or at which the schedule or trigger was last enabled, disabled or
+    /// deleted.
     pub updated_at: Timestamp,
     /// The time at which the schedule or trigger was deleted. Its history is kept.
     pub deleted_at: Option<Timestamp>,

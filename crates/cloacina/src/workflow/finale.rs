@@ -60,8 +60,8 @@ pub enum FinalRole {
     Final {
         /// The final states of the execution after which the task runs.
         on: FinalOn,
-        /// The ordinary tasks whose effects this task undoes. If this task completed, a retry of the ended execution runs them
-        /// again (Q5).
+        /// The ordinary tasks whose effects this task undoes. If this task completed, a retry of the ended execution
+        /// runs those ordinary tasks again (Q5).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         undoes: Vec<String>,
     },

@@ -2,9 +2,9 @@
 //! the approval declares. Adds the defaults of the schema. These checks are for callers that do not have the model: the
 //! type from which a program created the schema (semantics J5, L12).
 //!
-//! Only the keywords that describe the shape are read: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`,
-//! `const`, `$ref`, and `format` for values that the model also accepts as numbers. The program with the model checks all
-//! other keywords.
+//! The checks read only these keywords: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`, `const`,
+//! `$ref` with `$defs`, and the formats `duration` and `decimal` of strings, because the model also accepts numbers for
+//! these. The program with the model checks all other keywords.
 
 use std::cell::Cell;
 use std::fmt;

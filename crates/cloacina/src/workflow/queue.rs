@@ -14,7 +14,7 @@ use super::{TaskDefinition, TaskKind};
 pub const WAITING: i64 = 186_408_780_189_400;
 
 /// The number of the queue `cloacina/children`, which contains the items of maps that start children. Any runner that
-/// knows the workflow can start these children.
+/// can read the definition of the map's workflow can start these children.
 pub const CHILDREN: i64 = 46_396_164_592_450;
 
 /// Returns the queue number of each task, by ordinal.

@@ -122,7 +122,8 @@ impl TriggerRule {
         }
     }
 
-    /// Returns whether the rule can skip a task even if all of the task's dependencies completed.
+    /// Returns whether the rule may skip a task even if all of the task's dependencies completed. Also returns `true`
+    /// for rules with arguments that cannot do this, such as `task_success`.
     #[must_use]
     pub const fn may_skip_without_failure(&self) -> bool {
         !matches!(

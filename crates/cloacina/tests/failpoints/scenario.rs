@@ -38,7 +38,7 @@ pub struct FinalState {
     schedules: Vec<(String, bool)>,
     /// The outcome of each missed tick, and the state of the execution that it started.
     ticks: Vec<(TickOutcome, ExecutionStatus)>,
-    /// The number of ticks of cron schedules that fired.
+    /// The number of fired ticks of cron schedules.
     fired: u64,
     progress: Vec<String>,
     /// The task and the key of each recorded step.
@@ -179,7 +179,8 @@ fn follow(engine: &EngineHandle) -> ScheduleId {
 /// Returns whether the trigger has started its execution and this execution has ended.
 fn has_fired(engine: &EngineHandle, trigger: ScheduleId) -> bool {
     let ticks = retry(|| engine.inspector().schedule_history(trigger, 10, 0));
-    // If a request fails, a failed tick without an execution is recorded, and the trigger's function is called again.
+    // If a request fails, a failed tick without an execution is recorded, and the runner handles the end of `life`
+    // again.
     let mut started = ticks.iter().filter_map(|tick| tick.execution);
     let (started, second) = (started.next(), started.next());
     assert_eq!(second, None, "{ticks:?}");

@@ -61,8 +61,8 @@ fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> Waits
     (tasks.map(|task| task.status.to_string()).collect(), counts)
 }
 
-/// Runs an execution that waits for a signal, sends the signal, and cancels another execution through the inbox. `observer` is
-/// a separate connection, so the database notifies the runner of the message that `observer` adds.
+/// Sends a signal to an execution that waits for it, and cancels another execution through the inbox. `observer` is a
+/// separate connection, so the runner learns through the database of the message that `observer` adds.
 pub fn wait_for_signals(
     engine: &EngineHandle,
     store: &dyn Store,

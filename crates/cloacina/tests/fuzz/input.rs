@@ -295,8 +295,8 @@ fn valid_definition() -> Value {
     })
 }
 
-/// Replaces one value of the definition with `odd`, or removes it. Instead of an element of an array, removes the last element
-/// of that array.
+/// Replaces one value of the definition with `odd`, or removes the value. If the value to remove is an element of an
+/// array, removes the last element of that array instead.
 fn alter(definition: &mut Value, position: Index, removes: bool, odd: &Value) {
     let mut pointers = Vec::new();
     collect(definition, String::new(), &mut pointers);

@@ -125,7 +125,8 @@ fn marker_reports_every_write_of_a_burst() {
     let watcher = PostgresStore::open(&options).unwrap();
     let writer = Writer::open(&options);
     settled(&watcher);
-    // The pauses cover the whole exchange of request and report, so that writes fall before, into and after it.
+    // The pauses have different lengths, so that writes occur before, during and after the exchange of request and
+    // report.
     for step in 0..60 {
         let before = watcher.marker().unwrap();
         writer.submit().unwrap();

@@ -254,7 +254,8 @@ fn runners_with_different_clocks_agree_on_leases() {
     assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
 }
 
-/// Each task is claimed once, and every runner claims some tasks. A round ends when all its tasks are claimed.
+/// Each task is claimed once, and every runner claims some tasks. In each round, every runner claims tasks until 20
+/// consecutive claims return none.
 #[test]
 fn four_racing_stores_claim_each_task_once() {
     const TASKS: usize = 1_000;
@@ -352,7 +353,8 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
             })
         })
         .collect();
-    // The server must not stop before a thread has registered its runner, because a thread does this only once.
+    // The server must not stop before all threads have registered their runners, because a failed registration is not
+    // repeated.
     for _ in 0..THREADS {
         registrations.recv_timeout(PATIENCE).unwrap();
     }
@@ -367,7 +369,7 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
             assert!(start.elapsed() < PATIENCE);
         }
         server.stop(mode);
-        // Waits until each thread has tried to submit while the server was stopped.
+        // Waits until each thread has had a failed submission. After the first stop, all threads already have had one.
         let start = Instant::now();
         while interrupted.load(Ordering::Acquire) < THREADS {
             assert!(

@@ -26,13 +26,14 @@ struct Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        // `kill` fails if the process has already ended.
+        // Errors are ignored, because the test has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Sets the permissions of a folder or file. All users must be able to read it, because pgbouncer runs as another user.
+/// Sets the permissions of a folder or file. All users must be able to read it, because pgbouncer can run as another
+/// user.
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }

@@ -121,6 +121,7 @@ fn tls_modes_and_passwords_work_as_in_libpq() {
             format!("sslmode=require&sslrootcert={other}"),
             "certificate",
         ),
+        // The CA file does not exist.
         (
             "localhost",
             "sslmode=verify-full&sslrootcert=/no/such/file".to_owned(),

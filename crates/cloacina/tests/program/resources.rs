@@ -40,7 +40,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Like many connection pools, this connection starts background work when it is dropped. This needs a Tokio runtime.
+        // Like many connection pools, this connection starts background work when it is dropped. To start the work, it
+        // needs a Tokio runtime.
         drop(tokio::runtime::Handle::current().spawn(async {}));
         self.1.dropped.fetch_add(1, Ordering::SeqCst);
     }
@@ -57,7 +58,7 @@ mod shared {
         Ok(Connection::open(&COUNTS))
     }
 
-    /// Creates a connection with a function that is not async, and so may block.
+    /// Creates a connection. This function is not async, so it may block.
     fn connect_other() -> Result<Connection, io::Error> {
         std::fs::metadata(".")?;
         Ok(Connection::open(&OTHER))
@@ -211,7 +212,8 @@ mod waiting {
     pub static TRIES: AtomicU32 = AtomicU32::new(0);
     static ASKED: AtomicU32 = AtomicU32::new(0);
 
-    /// Fails after all four items have decoded their `number`. Each item requests the resource right after that.
+    /// Waits until all four items have decoded their `number`, and then fails. An item requests the resource right
+    /// after it has decoded its `number`.
     async fn connect() -> Result<u8, TaskError> {
         TRIES.fetch_add(1, Ordering::SeqCst);
         while !ASKED.load(Ordering::SeqCst).is_multiple_of(4) {

@@ -271,7 +271,7 @@ async fn d4_d6_cancel_and_timeout_drop_the_tasks_future() {
         assert_eq!(result.status(), ExecutionStatus::Cancelled);
         runner.shutdown().await.unwrap();
 
-        // On a busy machine, it can take a while until the task begins. Its timeout must not expire before.
+        // On a busy machine, it can take a while until the task begins. The timeout must not expire before then.
         let config = DefaultRunnerConfig::builder().task_timeout(Some(Duration::from_secs(2)));
         let runner = start_with(&database, config.build().unwrap()).await;
         let result = runner.execute(&workflow, Context::new()).await.unwrap();
@@ -385,7 +385,7 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     }
 }
 
-/// The program's only thread runs other futures while a call waits for the runner.
+/// The only thread of the caller's Tokio runtime runs other futures while a call waits for the runner.
 #[tokio::test(flavor = "current_thread")]
 async fn calls_do_not_block_the_callers_thread() {
     let workflow = simple::define();

@@ -22,7 +22,8 @@ fn node(id: &str) -> TaskDefinition {
     }
 }
 
-/// Defines workflows and submits three executions, as another program does. Two wait for a decision, and one waits for an hour.
+/// Defines two workflows and submits three executions as `owner`, which stands for another program. Two executions
+/// wait for a decision, and one waits for an hour.
 fn submit(owner: &Owner) -> [ExecutionId; 3] {
     let approval = Approval {
         schema: Some(Json::parse(SCHEMA).unwrap()),

@@ -81,7 +81,7 @@ fn m1_child_runs_and_its_output_is_the_value_of_the_node() {
             vec![],
         );
         let id = submit(&engine, "order", r#"{"order":{"count":7}}"#);
-        // M0: the child of a root node exists when submit returns.
+        // M1: the child of a node without dependencies exists when `submit` returns.
         let child = child_of(&engine, id, 0).unwrap();
         let end = wait(&engine, id);
         assert_eq!(end.record().status, ExecutionStatus::Completed);

@@ -106,7 +106,7 @@ fn caller_is_answered_after_a_failed_read_without_further_changes() {
             open().statuses(&[id]).unwrap()[0].1.is_terminal()
         });
         worker.stop(Duration::from_secs(1));
-        // After these polls, the submitter has processed all changes of the worker.
+        // After two more polls, the submitter has processed all changes of the worker.
         let polls = points.polls.load(Ordering::SeqCst) + 2;
         until("the submitter polls", || {
             points.polls.load(Ordering::SeqCst) >= polls

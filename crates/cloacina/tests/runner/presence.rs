@@ -1,4 +1,5 @@
-//! Tests that, on PostgreSQL, a runner whose session vanished is rescued long before its lease expires (semantics E3).
+//! Tests that, on PostgreSQL, the tasks of a runner whose session vanished are rescued long before the runner's lease
+//! expires, unless the runner opens a new session (semantics E3).
 
 use std::sync::Arc;
 use std::sync::mpsc;

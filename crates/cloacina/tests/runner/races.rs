@@ -333,7 +333,7 @@ fn approval() -> TaskDefinition {
     }
 }
 
-/// The name of each person who tried to decide, with the answer to the request.
+/// The name of each decider, with the answer to its decision.
 type Answers = Vec<(String, Result<(), Error>)>;
 
 /// Decides the approvals of a group from two runners and two clients at the same time, after a delay. Returns the answers for

@@ -59,7 +59,8 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
         let silent = start(open(), config());
         let (started, gate) = (Counter::default(), Arc::new(AtomicBool::new(false)));
         let (hit, is_open) = (started.clone(), Arc::clone(&gate));
-        // Only the first attempt waits. This runner continues under a new id, so the second attempt may run here too.
+        // Only the first attempt waits. After the silent runner was declared dead, it continues under a new id and may
+        // run the second attempt, too.
         let slow = body(move |_| {
             hit.hit();
             let is_first = hit.get() == 1;
@@ -73,7 +74,8 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
         until("the silent runner has started its task", || {
             started.get() == 1
         });
-        // The other runner starts before the declaration, so that it can claim the task as soon as it has rescued it.
+        // The other runner starts before the silent runner is declared dead, and so can claim the task as soon as the
+        // task is rescued.
         let other = start(open(), config());
         define(&other, "w", vec![(task("a", &[]), body(|_| done()))]);
         let runner = silent.runner_id();

@@ -63,7 +63,7 @@ fn every_ten() -> NewSchedule {
     NewSchedule::new("etl", "*/10 * * * * *", "UTC")
 }
 
-/// Returns the ticks of a schedule, oldest first. A tick is its due time, in seconds after noon, and its outcome.
+/// Returns the ticks of a schedule, oldest first: for each tick its due time, in seconds after noon, and its outcome.
 fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
     let mut ticks = engine
         .inspector()

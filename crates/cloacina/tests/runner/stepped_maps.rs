@@ -73,7 +73,7 @@ fn register(
     });
 }
 
-/// Returns a submission whose input is a list with `count` elements.
+/// Returns a submission whose input has the key `rows`, a list with `count` elements.
 fn request_with_rows(name: &str, count: usize) -> SubmitRequest {
     let rows: Vec<usize> = (0..count).collect();
     with_input(name, &format!(r#"{{"rows":{rows:?}}}"#))

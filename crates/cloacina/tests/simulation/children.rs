@@ -106,7 +106,7 @@ pub fn controls(rng: &mut Rng, heals_at: Micros) -> Vec<ControlPlan> {
 /// The oracle's record of nodes and their children. It determines the messages that parents and children must send each other.
 #[derive(Default)]
 pub struct Family {
-    /// The started children, by node and number. A node starts at most one child with each number.
+    /// The started children, by node and generation. A node starts at most one child of each generation.
     started: HashMap<(TaskKey, u32), ExecutionId>,
     /// The child of each node, while the node waits for it and has not yet learned of its end.
     waiting: BTreeMap<TaskKey, ExecutionId>,
@@ -192,8 +192,9 @@ impl Oracle {
 }
 
 impl ObservedStore {
-    /// M3, M4: checks the messages in the inbox. Each node whose child has ended must have a message. Each open child that must
-    /// be cancelled or resumed because of its parent must have a message, too.
+    /// M3, M4: checks the messages in the inbox. If a node still waits for a child that has ended, the inbox must
+    /// contain a message to the parent about the end, or a message that retries the child. Each open child that must be
+    /// cancelled or resumed because of its parent must have a message, too.
     pub(super) fn check_family(&self) -> Result<(), StoreError> {
         let mut oracle = self.oracle.lock();
         if oracle.family.started.is_empty() {

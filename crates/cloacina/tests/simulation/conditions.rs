@@ -155,7 +155,8 @@ impl Oracle {
                 Leaf::Signal { taken, .. } => {
                     taken.is_some() || self.signals.first_for(leaf).is_some()
                 }
-                // A timer that is due after the deadline can fire while a slow transaction writes the timeout.
+                // A timer that is due after the deadline does not count, because it can become due while a slow
+                // transaction writes the timeout.
                 Leaf::Timer { at, fired, .. } => {
                     *fired || open.deadline.is_some_and(|deadline| *at <= deadline)
                 }

@@ -1,8 +1,8 @@
 //! Deterministic simulation of coordinators with a virtual clock, a seeded scheduler and injected faults.
 //!
-//! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints its events.
-//! `CLOACINA_SEEDS=n` sets the number of seeds, and `CLOACINA_FIRST_SEED=n` the first seed. `CLOACINA_MUTANT=name` checks only
-//! one mutant: a defect that is injected to check that the oracle detects it.
+//! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed -- --nocapture` replays a seed and prints its
+//! events. `CLOACINA_SEEDS=n` sets the number of seeds, and `CLOACINA_FIRST_SEED=n` the first seed.
+//! `CLOACINA_MUTANT=name` checks only one mutant: a defect that is injected to check that the oracle detects it.
 #![cfg(feature = "sqlite")]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 

@@ -27,8 +27,8 @@ pub struct MapMirror {
     /// Whether all elements are known, because the source has ended.
     has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
-    /// The item claims of this map that were committed, except those of snoozed attempts. The attempt after a snooze
-    /// can have the same claim.
+    /// The item claims of this map that were committed. If an attempt is snoozed, or if its runner returns the claim
+    /// while the map has expanded only once, the claim is removed, because the next attempt can have the same claim.
     pub claims: HashSet<Claim>,
     /// The number of failed attempts of each item since the map was expanded or reopened.
     failures: HashMap<u32, u32>,
@@ -309,7 +309,8 @@ impl Oracle {
                     )
                 });
             }
-            // The runner had claimed the item before the map expanded again, and returns the claim.
+            // The runner returns its claim. The map has expanded more than once, so the number of this attempt is not
+            // used again.
             TaskStatus::Ready if is_uncounted => {}
             TaskStatus::Running => {
                 // An item that may have crashed its process runs alone. The runner counts this start as a lost runner in

@@ -16,7 +16,7 @@ use super::oracle::{Coverage, TaskKey};
 use super::scenario::SECOND;
 use super::world::World;
 
-/// The key of the list in the input. Every map without a source runs over this list.
+/// The key of the list in the input. Every map that is not aligned with another map runs over this list.
 pub const ROWS: &str = "rows";
 
 /// The plan of a caller's change to a map's limit on concurrent items.

@@ -24,7 +24,7 @@ pub enum Mutant {
     DropFence,
     /// Tasks are dispatched before their claims are durable.
     StartBeforeCommit,
-    /// Callers are answered before the transaction is durable.
+    /// Callers are answered although the transaction was not written.
     AcknowledgeEarly,
     /// An execution is loaded as it was before a task completed, so the completion is recorded again.
     RecordTwice,

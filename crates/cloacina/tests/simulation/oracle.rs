@@ -28,7 +28,7 @@ pub type TaskKey = (ExecutionId, Ordinal);
 struct TaskTally {
     /// The number of attempts that failed since the last `retry_execution`.
     failures: u32,
-    /// The time at which the task became due, if it is ready.
+    /// The due time of the task, if it is ready and does not wait.
     ready_since: Option<Timestamp>,
 }
 
@@ -58,7 +58,7 @@ pub struct Oracle {
     tallies: HashMap<TaskKey, TaskTally>,
     /// The recorded steps of each task: the position and the value of each key.
     pub steps: HashMap<TaskKey, BTreeMap<String, (u32, String)>>,
-    /// The last time that each task's running function asked whether a sleep or wait is over: the claim of the attempt
+    /// For each task, the last question of its function whether a sleep or wait is over: the claim of the attempt
     /// that asked, and the sleep or wait.
     pub(super) asked: HashMap<TaskKey, (Claim, Park)>,
     /// The sleeps and waits whose ends the current transaction records, and which were already over when the function
@@ -81,14 +81,14 @@ pub struct Oracle {
     pub(super) max_rescues: u32,
     /// The maximum number of claims of one runner. `None` in scenarios with faults.
     pub claim_limit: Option<usize>,
-    /// The maximum time that a due task may wait. Set at the end of the faults, and only in scenarios without faults that have
-    /// a slot for every task.
+    /// The maximum time that a due task may wait for its claim. `World::heal` sets it, if the scenario has no faults and
+    /// has a slot for every task.
     pub max_wait: Option<Micros>,
     /// The shortest default timeout of tasks among all runners.
     pub task_timeout: Option<Micros>,
     /// The task whose results the database refuses.
     pub unstorable: Option<(String, Ordinal)>,
-    /// The maximum difference between two wall clocks.
+    /// An upper bound for the deviation of a wall clock from the simulated time.
     pub skew: Micros,
     /// The lines of the trace about executions. `None` if no trace is requested.
     pub log: Option<Vec<String>>,
@@ -205,7 +205,7 @@ impl Oracle {
             .extend(self.running.iter().filter(|key| is_of_map(key)).copied());
     }
 
-    /// Notes that a function returned. Its worker may now report the result.
+    /// Notes the result that a function returned. Its worker may now report this result.
     pub fn returned(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, mark: String) {
         let key = (id, task, claim);
         if !self.former.contains(&key) {
@@ -260,7 +260,7 @@ impl Oracle {
                 .filter(|event| event.task == Some(ordinal))
                 .map(|event| event.kind.as_str())
                 .collect();
-            // One step may both record that the task's last attempt failed and retry the task.
+            // One transaction may both record that the task's last attempt failed and retry the execution.
             let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
             if retried && reset && task.uncounted == old.attempt {
                 self.tallies.insert((id, ordinal), TaskTally::default());
@@ -556,7 +556,7 @@ impl Oracle {
         });
     }
 
-    /// Notes the time at which a ready task became due.
+    /// Notes the due time of a ready task.
     fn note_wait(&mut self, id: ExecutionId, ordinal: Ordinal, task: &TaskRecord, now: Timestamp) {
         let tally = self.tallies.entry((id, ordinal)).or_default();
         if task.status == TaskStatus::Ready && !task.is_waiting() {

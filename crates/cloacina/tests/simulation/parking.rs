@@ -173,8 +173,8 @@ impl World {
 }
 
 impl Oracle {
-    /// T5, T8: checks the recorded end of a sleep or a wait. The end may be recorded if the function is parked in this sleep or
-    /// wait, or if the running function has asked whether it is over and still has its claim.
+    /// T5, T8: checks the recorded end of a sleep or a wait. The end may be recorded if the function is parked in this
+    /// sleep or wait, or if a running attempt has asked whether this sleep or wait is over, and still has its claim.
     pub(super) fn check_parked_step(
         &mut self,
         writer: RunnerId,

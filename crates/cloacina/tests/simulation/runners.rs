@@ -199,7 +199,8 @@ impl World {
         }
         state.schedule(now + 30 * SECOND, None, Event::ResumeAll);
         drop(state);
-        // Without faults and with a slot for every task, no due task may wait longer than the time between two polls.
+        // Without faults and with a slot for every task, no due task may wait longer than the longest poll interval
+        // plus 100 ms.
         if self.scenario.faults.is_fault_free() {
             let polls = self
                 .scenario
@@ -213,7 +214,8 @@ impl World {
                 .iter()
                 .map(|plan| plan.count)
                 .sum();
-            // The fastest schedule fires every three seconds for about a minute, so it has at most 30 executions.
+            // A workflow has at most 7 tasks. The fastest schedule fires every three seconds for at most 70 seconds, so
+            // each schedule has at most 30 executions.
             let most = 8 * (submitted + 30 * self.scenario.schedules.len());
             let roomy = self.scenario.runners.iter().all(|plan| {
                 let config = &plan.config;

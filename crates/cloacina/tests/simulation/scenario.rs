@@ -96,7 +96,8 @@ pub struct ControlPlan {
     pub action: ActionPlan,
 }
 
-/// The faults of a scenario: probabilities for store requests and wake-ups, and times for whole runners.
+/// The faults of a scenario: probabilities for store requests and wake-ups, and times for the database, processes and
+/// clocks.
 #[derive(Default)]
 pub struct Faults {
     /// The probability that a request fails before it is applied.
@@ -124,7 +125,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Returns whether no request, wake-up, process or clock fails.
+    /// Returns whether no request fails, no wake-up gets lost, the database has no outage, no runner is paused, killed
+    /// or stopped, and no clock jumps.
     pub fn is_fault_free(&self) -> bool {
         self.fails_before + self.fails_after + self.crashes + self.loses_wake_ups == 0.0
             && self.outages.is_empty()
@@ -366,7 +368,7 @@ fn rule(rng: &mut Rng, named: Option<String>, depth: u8) -> TriggerRule {
         6 => TriggerRule::TaskSuccess { task },
         7 => TriggerRule::TaskFailed { task },
         8 => TriggerRule::TaskSkipped { task },
-        // Every completed task writes a key with its id.
+        // Every completed task except a map writes a key that is equal to its id.
         9 => TriggerRule::ContextValue {
             key: task,
             operator: if rng.bool() {
@@ -450,9 +452,10 @@ fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> Sc
         .expect("generated schedules are valid")
 }
 
-/// Returns a jump of a clock: by up to a second, up to a minute, or up to the longest jump. The longest jump is an hour back or
-/// ten minutes forward. If a runner with a fast clock writes a timer, the timer is due late for its peers. Until the timer
-/// is due, every poll is an event of the simulation, so longer jumps forward would cost too many events.
+/// Returns a jump of a clock: by up to a second, up to a minute, or up to the longest jump. The longest jump is an hour
+/// back or ten minutes forward. A timer that a runner with a fast clock writes is due late on the clocks of the runner's
+/// peers. Until the timer is due, every poll is an event of the simulation, so longer jumps forward would cost too many
+/// events.
 fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize, Micros) {
     let forward = rng.bool();
     let longest = if forward { 600 } else { 3_600 };

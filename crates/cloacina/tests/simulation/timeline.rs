@@ -194,7 +194,7 @@ impl WorldState {
         self.schedule(at, Some(self.incarnations[runner]), event);
     }
 
-    /// Wakes the coordinator thread of a runner. The thread reads its inbox a little later.
+    /// Wakes a runner's coordinator thread if its inbox has a message. The thread reads the inbox a little later.
     pub fn wake(&mut self, runner: usize, now: Micros) {
         let waits = |process: &Process| !process.inbox.is_empty();
         if self.processes[runner].as_ref().is_some_and(waits) {

@@ -563,13 +563,13 @@ impl World {
         self.wake(runner);
     }
 
-    /// Returns whether the inbox is empty.
+    /// Returns whether the inbox in the database is empty.
     pub(super) fn has_no_message(&self) -> bool {
         let due = self.store.inner.due_waits(Timestamp(i64::MAX - 1), 1);
         due.expect("this store has no faults").inbox.is_empty()
     }
 
-    /// Checks at the end of the simulation that no wait is open and that the inbox is empty.
+    /// Checks at the end of the simulation that no wait is open or due, and that the inbox in the database is empty.
     pub(super) fn check_nothing_waits(&self) {
         let query = WaitQuery {
             kinds: WaitKind::ALL.to_vec(),

@@ -168,7 +168,7 @@ impl World {
         };
         let queue = Arc::clone(process.queues.of(executor));
         let Some(running) = process.functions.remove(&(index, token)) else {
-            return; // the coroutine was cancelled
+            return; // the coroutine was cancelled, or the function has parked
         };
         let Some(outcome) = running.outcome else {
             drop(state);

@@ -80,7 +80,7 @@ fn a_deleted_or_replaced_file_is_detected() {
 
 #[cfg(target_os = "linux")]
 fn open_files(folder: &Path) -> usize {
-    // The links below /proc contain no symbolic links, but the path of the temporary folder may contain some.
+    // The paths that /proc reports contain no symbolic links, but the path of the temporary folder may contain some.
     let folder = folder.canonicalize().unwrap();
     let is_here = |link: PathBuf| link.starts_with(&folder);
     std::fs::read_dir("/proc/self/fd")

@@ -1,4 +1,4 @@
-//! Tests of the SQLite store with a file that several processes share: opening, migrating, sharing, and errors.
+//! Tests of the SQLite store and its files: opening, migrating, sharing by stores, threads and processes, and errors.
 
 #![cfg(feature = "sqlite")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

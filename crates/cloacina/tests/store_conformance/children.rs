@@ -199,7 +199,8 @@ pub fn m3_parent_changes_only_if_its_childs_end_is_written(subject: Subject) {
         let revision = |is_written| if is_written { 2 } else { 1 };
         let (revisions, messages) = outcome(&world, &[top.id, parent.id, child.id]);
         assert_eq!(revisions, [all, all, child_fits].map(revision));
-        // If the parent's change is not applied, a message tells the parent that its child has ended.
+        // If the child's end is written but the parent's change is not, a message tells the parent that its child has
+        // ended.
         expected_messages += usize::from(child_fits && !parent_fits);
         assert_eq!(messages, expected_messages);
     }

@@ -544,7 +544,7 @@ pub fn a_retried_or_snoozed_task_has_no_start_time(subject: Subject) {
     assert_eq!(world.load(ended.id).tasks[0].started_at, None);
 }
 
-/// C1: each task is claimed once.
+/// Each task is claimed once.
 pub fn concurrent_claimers_get_distinct_tasks(subject: Subject) {
     const CLAIMERS: usize = 4;
     const EXECUTIONS: usize = 60;

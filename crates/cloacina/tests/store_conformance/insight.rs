@@ -83,8 +83,8 @@ pub fn a_withdrawal_without_a_time_uses_the_time_of_the_last_heartbeat(subject: 
     let row = store.runners().unwrap().remove(0);
     store.withdraw(id, None).unwrap();
     let seen_at = store.offers("w").unwrap()[0].seen_at;
-    // PostgreSQL stores heartbeats with the time of the server, and `runners` converts that time to this process's
-    // clock. So the two times differ there.
+    // PostgreSQL stores heartbeats with the time of the server. `runners` converts that time to this process's clock,
+    // but `withdraw` stores it unchanged, so the two times differ on PostgreSQL.
     let is_heartbeat = seen_at == row.heartbeat_at;
     assert!(
         is_heartbeat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),

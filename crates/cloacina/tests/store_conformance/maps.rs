@@ -364,8 +364,8 @@ fn claim_follower(world: &World) -> Committed {
     commit(world, maps).unwrap()
 }
 
-/// Like `ends`, but each ended item also gives the aligned map an item: ready if it completed, and skipped if it
-/// failed.
+/// Like `ends`, but each ended item also adds an item to the aligned map: a ready item if the ended item completed,
+/// and a skipped item if the ended item failed.
 fn ends_with_elements(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
     let mut writes = ends(record, items);
     writes.ends[0].feeds = vec![(0, 1)];

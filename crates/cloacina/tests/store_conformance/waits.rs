@@ -370,7 +370,8 @@ pub fn message_that_could_not_be_applied_is_not_due(subject: Subject) {
         .note_inbox(first.id, Some("it is not JSON"))
         .unwrap();
     assert_eq!(open(), std::slice::from_ref(&second));
-    // `send` deletes the inbox message that contains the signal. If the message is already deleted, it sends nothing.
+    // `send` deletes the inbox message that contains the signal. If this message no longer exists, `send` stores
+    // nothing.
     let sent = world
         .store
         .send(None, &[signal("go", None)], &[second.id], NOW)

@@ -21,13 +21,13 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/private_postgres.sh")
 }
 
-/// Returns whether this process is root. A server then runs as the user `postgres`.
+/// Returns whether this process runs as root. If it does, the servers run as the user `postgres`.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Returns the folder in which servers get their folders: the folder for temporary files, or `/tmp` if a server could
-/// not use a folder in it.
+/// Returns the folder that contains the folders of the servers: the folder for temporary files, or `/tmp` if a server
+/// could not use the folder for temporary files.
 pub fn temp_folder() -> PathBuf {
     let folder = std::env::temp_dir();
     let can_enter = |part: &Path| part.metadata().is_ok_and(|data| data.mode() & 0o001 != 0);

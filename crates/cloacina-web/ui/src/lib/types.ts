@@ -7,7 +7,7 @@ export interface Page<T> {
   items: T[];
   next: string | null;
   prev: string | null;
-  /** When the last examined execution was submitted, if the search stopped before the page was full. */
+  /** The time at which the last examined execution was submitted; null unless the search stopped before the page was full. */
   scanned_until?: string | null;
   scanned?: number | null;
 }

@@ -1,5 +1,5 @@
-// The first page: everything that needs attention (executions that cannot continue or run for too long, failures by cause,
-// approvals, schedules and runners), and the newest executions.
+// The first page: everything that needs attention (executions that cannot continue, executions that run for much longer than
+// usual, failures by cause, approvals, schedules and runners), and the newest executions.
 import { useEffect, useState } from "preact/hooks";
 import { attention } from "../lib/meta.ts";
 import { url } from "../lib/route.ts";

@@ -70,7 +70,7 @@ const amount = (count: Count | undefined) => (count ? `${count.kind === "at_leas
 
 function StateChips() {
   const wanted = query.value.getAll("status");
-  // The counts cover all executions, so they are hidden if there is another filter.
+  // The counts cover all executions, so they are hidden if a filter other than `status` is active.
   const isOnlyFilter = activeFilters().every(([name]) => name === "status");
   const { data } = useGet<{ states: Partial<Record<Status, Count>> }>(isOnlyFilter ? "/counts" : null);
   return (

@@ -144,7 +144,7 @@ function ItemRow({ item }: { item: Item }) {
   );
 }
 
-/** The items of a map, with their counts and pages. */
+/** The items of a map, page by page, with a filter by state. */
 export function Items({ path, map, isOpen }: { path: string; map: MapCounts; isOpen: boolean }) {
   const [status, setStatus] = useState("");
   const [cursor, setCursor] = useState<string | null>(null);

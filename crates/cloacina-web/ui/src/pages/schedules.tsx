@@ -14,7 +14,7 @@ import { BackfillDialog, NewSchedule, NextTimes } from "./schedule-forms.tsx";
 /** The length of the time line, in hours. */
 const HOURS = 24;
 
-/** A time line of all firings in the next 24 hours. */
+/** A time line of the firings in the next 24 hours. */
 function Line({ firings }: { firings: readonly Firing[] }) {
   const span = HOURS * 3_600_000;
   const start = now.value;

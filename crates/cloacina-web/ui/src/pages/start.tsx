@@ -17,7 +17,7 @@ function hasHidden(value: Json): boolean {
   return isObject(value) && Object.values(value).some(hasHidden);
 }
 
-/** Replaces each hidden value with `$keep` and the value's path. The server inserts the earlier value. */
+/** Replaces each hidden value outside lists with `$keep` and the value's path. The server inserts the earlier value. */
 function keepHidden(value: Json, path: string): Json {
   if (value === HIDDEN && path) return { $keep: path };
   if (!isObject(value)) return value;

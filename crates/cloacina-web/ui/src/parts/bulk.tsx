@@ -32,7 +32,7 @@ interface Outcome {
   next: string | null;
 }
 
-/** Maximum number of executions that one request examines. */
+/** Maximum number of matching executions that one request examines. */
 const STEP = 500;
 /** Maximum number of refusals that are shown one by one. */
 const MAX_SHOWN = 10;

@@ -273,7 +273,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", draw);
     const wheel = (event: WheelEvent) => {
-      // The wheel scrolls the page. If Ctrl is pressed or the graph has the focus, the wheel zooms the graph.
+      // The wheel zooms the graph if Ctrl is pressed or the graph has the focus. Otherwise, the wheel scrolls the page.
       if (!event.ctrlKey && document.activeElement !== element) return;
       event.preventDefault();
       const box = element.getBoundingClientRect();

@@ -121,8 +121,8 @@ impl Execution {
         }
     }
 
-    /// M6: cancels the earlier children of a node that may still be open: its child, or the children of its items. A retry that
-    /// begins at this node starts new children.
+    /// M6: cancels a node's earlier children, which may still be open: its child, or the children of its items. A retry
+    /// that restarts the node from scratch starts new children.
     pub(in crate::engine) fn cancel_earlier_child(&self, ordinal: Ordinal, changes: &mut Changes) {
         if let Some(child) = self
             .node_child(ordinal)

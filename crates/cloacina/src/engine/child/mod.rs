@@ -4,10 +4,10 @@
 //! ready, or later if the execution has a start time or the workflow is not known yet.
 //!
 //! Parents and children inform each other by notes. A note is stored in the transaction of the change that causes it, and any
-//! runner can apply it. A note that does not belong to the node's current wait changes nothing.
+//! runner can apply it. A note about the end of a child changes nothing if it does not belong to the node's current wait.
 //!
-//! `start` starts a child. `end` notifies its parent and completes or fails the node. `family` applies pauses, cancels and
-//! retries. `items` is for nodes that start one child per element of a list.
+//! `start` starts a child. `end` notifies its parent and completes or fails the node. `family` handles the notes that a
+//! parent sends to its children. `items` is for nodes that start one child per element of a list.
 
 mod end;
 mod family;

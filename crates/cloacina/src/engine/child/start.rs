@@ -138,7 +138,8 @@ impl Execution {
         );
         let data = serde_json::json!({ "child": child, "workflow": found.workflow.name() });
         record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
-        // M4: the child inherits the priority, and the earlier of the two deadlines applies.
+        // M4: the child inherits the priority. Its timeout is shortened to the time that its parent has left, except
+        // with `ParentEnd::Abandon`.
         let (timeout, own) = self.child_timeout(ordinal, timeout.or(found.default_timeout), now);
         Some(ChildStart {
             new: NewExecution {
@@ -225,7 +226,8 @@ impl Execution {
             && self.node_child(ordinal).is_none()
     }
 
-    /// M0: builds the input of a node's child, from the paths in the definition or from the node's view.
+    /// M0: builds the input of a node's child: the values at the paths that the definition names, or else the node's
+    /// view. If `workflow` declares its input, the view is reduced to the declared fields.
     fn child_input(
         &mut self,
         ordinal: Ordinal,

@@ -38,7 +38,7 @@ pub struct NewSchedule {
     pub end_at: Option<Timestamp>,
     /// Maximum delay of a tick, in microseconds.
     pub jitter: Micros,
-    /// Whether a new schedule fires. Ignored if the schedule is already registered.
+    /// Whether the schedule is enabled. Ignored when a known schedule is registered again.
     pub enabled: bool,
 }
 

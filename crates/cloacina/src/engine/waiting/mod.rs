@@ -1,13 +1,13 @@
 //! Waits: how they begin, how they are checked, and how they end (semantics L).
 //!
-//! A waiting task has the status `Ready` (`Pending` while its execution is paused) and an open wait. It is not in a
-//! worker's queue. Its `ready_at` is the time of its next check. A new signal only sets `ready_at` to now. The check reads
-//! the stored signals of the wait's topics and decides which signal the task gets. So a wake-up that arrives twice or too
-//! late does no harm.
+//! A waiting task has the status `Ready` (`Pending` while its execution is paused) and an open wait.
+//! `Execution::present` shows it as `Waiting`. The task is not in a worker's queue. Its `ready_at` is the time of its
+//! next check. A new signal only sets `ready_at` to now. The check reads the stored signals of the wait's topics and
+//! decides which signal the task gets. So a wake-up that arrives twice or too late does no harm.
 //!
 //! `registration` begins a wait. `look` checks a wait, and ends it after a signal, a timer or the timeout. `approval` ends a
 //! wait by a decision. `moving` changes a wait for other reasons (pause, new due time, retry). `rows` lists open waits, and
-//! `paths` reads the values in the context that a wait depends on.
+//! `paths` reads from the context the values that a wait depends on.
 
 mod approval;
 mod look;

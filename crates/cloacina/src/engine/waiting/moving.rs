@@ -12,8 +12,9 @@ use crate::types::{
 };
 
 impl Execution {
-    /// Moves the due time of a task's timers, retry or snooze to `at`. If the execution is paused, the resume moves the due
-    /// time by the part of the pause that follows this call.
+    /// Moves the due time of a task's timers, retry or snooze to `at`. If the execution is paused, the resume moves
+    /// the due time by the part of the pause that follows this call, except for an `until`, which is an absolute
+    /// time.
     ///
     /// # Errors
     /// Returns an error if the task has no such due time.

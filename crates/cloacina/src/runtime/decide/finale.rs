@@ -127,8 +127,9 @@ impl Step {
         !items.is_empty()
     }
 
-    /// Moves the message about a running attempt of this runner to the end of the inbox. Otherwise messages about long attempts
-    /// would keep the runner from reading the messages after them.
+    /// Moves the message about a running attempt of this runner to the end of the inbox, if the message is at least
+    /// [`STAY`] old. Otherwise messages about long attempts would keep the runner from reading the messages after
+    /// them.
     pub(super) fn move_to_the_end(
         &self,
         message: &InboxMessage,

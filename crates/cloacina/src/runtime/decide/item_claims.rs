@@ -197,8 +197,8 @@ impl Step {
         self.assign_with(id, task, claim, Arc::new(context), dispatch);
     }
 
-    /// E2: dispatches a suspect, that is, an item that may have crashed its process. Called after the batch
-    /// that counts the item's start. If the count was not stored, the item's claim is dropped.
+    /// E2: dispatches a suspect, that is, an item that may have crashed its process. Called after the commit of the
+    /// batch that counts the item's start. If the count was not stored, the item's claim is dropped.
     pub(super) fn start_suspect(
         &mut self,
         key: MapKey,

@@ -352,7 +352,7 @@ impl Step {
                 self.retry.push(end_of(row));
             }
             if is_conflict {
-                // Another writer changed the map, so everything is decided again.
+                // Another writer changed the map, so all messages about its items are decided again.
                 self.ledger.remove(id);
                 self.retry.extend(pending.messages);
                 self.signals.raise(Signal::Waits);

@@ -75,8 +75,9 @@ impl Step {
         Ok(results)
     }
 
-    /// K4, K9: returns the context of a task with the results of the maps that its parameters name. The parameters of final
-    /// tasks and compensations name maps of the execution that they follow (Q2).
+    /// K4, K9: adds to a task's context the results of the maps that the task's parameters name, and returns the
+    /// context. The parameters of final tasks and compensations name maps of the execution that these tasks follow
+    /// (Q2).
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

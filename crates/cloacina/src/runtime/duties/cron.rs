@@ -46,7 +46,8 @@ pub(in crate::runtime) struct CronDuty {
     ended: Arc<Mutex<Vec<ScheduleId>>>,
     /// Executions with a subscription that adds their schedule to `ended`.
     awaited: FxHashSet<ExecutionId>,
-    /// Schedules that are skipped until a given time, because they are left to another runner or cannot be read.
+    /// Schedules that are skipped until a given time, because they are left to another runner, or cannot be read or
+    /// written.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
     unknown: UnknownWorkflows,
     /// Maximum number of schedules to change in one turn. It is reduced after the database has refused a batch.
@@ -242,7 +243,8 @@ impl CronDuty {
         step.batch.schedules.push(change);
     }
 
-    /// Applies the effects of a schedule's change that was written. If another writer prevented the write, decides again.
+    /// Applies the effects of a schedule's change if the change was written (`applied`). If another writer prevented
+    /// the write, decides again.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,

@@ -29,8 +29,9 @@ impl Step {
         self.store.pending_ends(record.id, self.now, ENDS)
     }
 
-    /// Returns the outcomes for a trigger without a function. The trigger fires for each ended execution. An execution
-    /// that has been deleted is skipped, and the outcome for an execution that cannot be read is the error.
+    /// Returns the outcomes for a trigger without a function. The trigger fires for each ended execution. An
+    /// execution that was deleted, or that this program cannot read, is skipped. If the database fails, the outcome
+    /// is the error.
     pub(super) fn inputs_of(&mut self, ends: &[PendingEnd]) -> Vec<PollOutcome> {
         let mut outcomes = Vec::with_capacity(ends.len());
         for end in ends {

@@ -2,6 +2,7 @@
 //!
 //! A duty accesses a turn only through [`Step`]. Duties do not call each other. Instead, a duty wakes another duty with a
 //! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all other duties continue.
+//! If an essential duty fails, the runner is in an outage instead.
 
 mod announcer;
 mod changes;

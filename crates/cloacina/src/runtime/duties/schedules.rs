@@ -50,7 +50,8 @@ impl Step {
         Ok(())
     }
 
-    /// Starts an execution of a schedule's workflow under the given id. Returns `None` if no program has stored its definition.
+    /// Starts an execution of a schedule's workflow under the given id. Returns `None` if the workflow is not known,
+    /// because no program has stored a definition of it.
     pub(super) fn start_scheduled(
         &mut self,
         id: ExecutionId,

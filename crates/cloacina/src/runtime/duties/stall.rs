@@ -1,7 +1,7 @@
 //! Logs tasks that have run for a long time without a sign of life, so that the log shows where a program hangs.
 //!
-//! The coordinator checks on its own thread whenever it is awake. So the check works even if a task holds Python's
-//! interpreter lock, or if a future never yields.
+//! The check is part of the coordinator's steps. A step needs neither Python's interpreter lock nor a thread that
+//! polls the futures of tasks. So the check works even if a task holds the lock, or if a future never yields.
 //!
 //! See docs/explanation/decisions/037-stalled-tasks.md
 

@@ -87,7 +87,7 @@ impl TriggerDuty {
     /// Decides what happens after a poll has ended.
     ///
     /// # Errors
-    /// Returns an error if the database fails. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn end_poll(
         &mut self,
         step: &mut Step,
@@ -216,7 +216,7 @@ impl TriggerDuty {
         self.push(step, token, change);
     }
 
-    /// Adds the change that ends a poll to the batch. The change is written only if the trigger's row still has the
+    /// Adds to the batch the change that ends a poll. The change is written only if the trigger's row still has the
     /// revision that was written with the poll's lease.
     pub(super) fn push(&self, step: &mut Step, token: PollToken, mut change: ScheduleChange) {
         if let Some(poll) = self.polls.get(&token) {
@@ -277,7 +277,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Takes the leases of due triggers. A trigger is polled once its lease is durable.
+    /// Takes the leases of due triggers. A trigger is polled after its lease is durable.
     fn take_leases(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let query = DueQuery {
             cron: false,
@@ -321,7 +321,8 @@ impl TriggerDuty {
         Ok(())
     }
 
-    /// Applies the effects of a trigger's change that was written. If another writer prevented the write, decides again.
+    /// Applies the effects of a trigger's change if the change was written (`applied`). If another writer prevented
+    /// the write, decides again.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
@@ -413,7 +414,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Returns the leases of running polls, so that other runners can poll these triggers immediately.
+    /// Gives up the leases of running polls, so that other runners can poll these triggers before the leases end.
     pub(in crate::runtime) fn return_leases(&mut self, step: &Step) {
         for (_, poll) in std::mem::take(&mut self.polls) {
             let mut record = poll.record.clone();

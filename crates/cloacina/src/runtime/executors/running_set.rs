@@ -50,7 +50,7 @@ fn start_of(running: &Running) -> AttemptStart {
 }
 
 impl RunningSet {
-    /// Adds an attempt. Returns whether its deadline is the earliest deadline.
+    /// Adds an attempt. Returns whether its deadline becomes `first_deadline`.
     pub(super) fn start(&mut self, token: WorkToken, running: Running) -> bool {
         let is_first = running
             .deadline

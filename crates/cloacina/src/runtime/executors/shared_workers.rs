@@ -24,7 +24,7 @@ use crate::types::sync::{Condvar, Mutex, MutexGuard};
 pub trait WorkerHost: Send + Sync {
     /// Starts another worker thread.
     fn worker_wanted(&self);
-    /// Interrupts a worker whose task overran its timeout. Another worker gets its slot.
+    /// Interrupts a worker whose task overran its timeout. Another worker gets the slot.
     fn interrupt(&self, worker: WorkerId, token: WorkToken);
     /// Wakes the event loop, because work or a notice is ready for it.
     fn loop_ready(&self);
@@ -344,7 +344,7 @@ impl SharedWorkers {
                 }
                 // The queue requested this worker before the queue was shared. The worker's slot is already counted.
                 Notice::WorkerWanted => threads.wanted += 1,
-                // The running function checks the flag of its handle, so no worker is interrupted.
+                // The worker is not interrupted. The function that it runs can check the flag of its task handle.
                 Notice::Cancelled { .. } => {}
             }
         }

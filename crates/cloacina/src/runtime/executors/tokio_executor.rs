@@ -200,7 +200,7 @@ impl TokioExecutor {
 }
 
 impl Tasks {
-    /// Starts the ready tasks, and aborts the running tasks that were cancelled or taken away.
+    /// Starts the ready tasks, and aborts the running tasks that were cancelled or evicted.
     fn drain(self: &Arc<Self>) {
         for notice in self.queue.notices(std::time::Duration::ZERO) {
             if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {
@@ -266,7 +266,7 @@ impl Tasks {
         running.insert(token, task.abort_handle());
     }
 
-    /// Returns the message that reports an attempt's end, or `None` if the attempt was taken away.
+    /// Returns the message that reports an attempt's end, or `None` if the attempt was evicted.
     fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
             return None;

@@ -133,8 +133,9 @@ impl WorkQueue {
 
     /// Adds work, and wakes or requests a worker if needed. A worker that takes work wakes the next one if more is ready.
     ///
-    /// `is_short`: whether the tasks are expected to take less time than waking a worker. If so, a busy worker takes them and
-    /// no worker is woken, and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
+    /// `is_short`: whether the tasks are expected to take less time than waking a worker. If so, and if a worker is
+    /// busy, no other worker is woken, because the busy worker will take the tasks. The coordinator must then call
+    /// [`check_short_tasks`](Self::check_short_tasks).
     pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
         if assignments.is_empty() && callbacks.is_empty() {
             return;
@@ -309,7 +310,7 @@ impl WorkQueue {
         (state.running.len(), state.ready.len())
     }
 
-    /// The earliest deadline of the running attempts.
+    /// The earliest deadline of the running attempts, or an earlier time.
     pub fn first_deadline(&self) -> Option<Monotonic> {
         self.state.lock().running.first_deadline()
     }

@@ -55,7 +55,7 @@ pub(super) enum SlotEvent {
 /// The action that a pool must take after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotAction {
-    /// Do nothing: workers are about to take the work, or no slot is free.
+    /// Do nothing: a worker will take the work without a new wake-up, or no slot is free.
     Nothing,
     /// Wake an idle worker.
     Wake,

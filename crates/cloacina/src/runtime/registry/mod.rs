@@ -319,7 +319,8 @@ impl Registry {
             .map(String::as_str)
     }
 
-    /// Forgets all stored versions. Returns this program's registrations, which must then be stored again.
+    /// Forgets which versions are stored, but keeps the loaded versions. Returns this program's registrations, which
+    /// must then be stored again.
     pub(super) fn forget_stored(&mut self) -> Vec<Registration> {
         self.newest.clear();
         self.unread.clear();
@@ -377,8 +378,8 @@ impl Registry {
         known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
     }
 
-    /// Returns this program's handler for a task of a version. When the version was loaded, handlers were assigned to its tasks
-    /// by their names.
+    /// Returns this program's handler for a task of a version. Handlers are assigned to the tasks of a version by
+    /// task id, when the version is loaded and when the handlers of its workflow change.
     pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
         self.definitions
             .get(&definition)?

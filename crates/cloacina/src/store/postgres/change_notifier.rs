@@ -156,7 +156,8 @@ impl ChangeNotifier {
         }
     }
 
-    /// Records a write by another runner. `revives` means that an execution that had ended can run again.
+    /// Records a change that the runners of this store must read, and calls the function that `on_change` has set.
+    /// `revives` means that an execution that had ended can run again.
     fn signal_change(&self, revives: bool) {
         self.state.lock().change(revives);
         self.wake();

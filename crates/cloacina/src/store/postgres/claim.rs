@@ -15,8 +15,8 @@ use crate::types::{DefinitionId, Micros, Ordinal, RunnerId, Timestamp};
 // may be claiming the first ones. `chosen` locks tasks in claim order and skips locked tasks, so it never waits. The
 // planner cannot flatten the lateral subquery, because the subquery has its own `FOR UPDATE`. `MATERIALIZED` prevents
 // the planner from reordering the expressions or applying a limit twice. Usually no task is excluded, and then the
-// check for excluded tasks costs nothing. The runner's row is locked only if a task was found, so that a claim that
-// finds no task writes nothing.
+// check for excluded tasks costs nothing. The runner's row is locked only if `chosen` contains a task, so that a
+// statement that claims no task writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,

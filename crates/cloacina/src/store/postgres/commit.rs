@@ -157,8 +157,9 @@ async fn commit_once(
     Ok(committed)
 }
 
-/// Writes the children, waits, maps and items of a batch after its executions were written, and claims items. Returns
-/// the executions with a wait that is due, the outcomes for the maps, and the claimed items.
+/// Writes the rest of a batch after its first changes were written: changes of parents whose children ended, new
+/// children, waits, maps and items. Then claims items. Returns the executions with a wait that is due, the outcomes
+/// for the maps, and the claimed items.
 async fn write_flow(
     connection: &Connection,
     session: &Session,
@@ -207,8 +208,9 @@ fn columns_of<'a>(
 ) -> Result<WriteColumns<'a>, Fault> {
     let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
     let has_followers = session.has_followers.load(Ordering::Relaxed);
-    // A batch that changes executions but ends none also makes this check. Without the check, it would need another
-    // form of the statement, which the server would have to plan as well.
+    // The check whether triggers fire at the end of executions is also made by a batch that changes executions but
+    // ends none. Without the check, such a batch would need another form of the statement, which the server would
+    // have to plan as well.
     let changes_executions = !batch.flow.ends.is_empty() || !batch.advances.is_empty();
     write.refuses_followers = changes_executions && !has_followers;
     for change in changes {

@@ -309,8 +309,8 @@ impl<R> Request<'_, R> {
 }
 
 impl EncodedRequest<'_> {
-    /// Sends the statement when the future is first polled, and calls a function with each row of the answer. Returns the number
-    /// of changed rows.
+    /// Sends the statement when the future is first polled, and calls `take` with each row of the answer. Returns the
+    /// number of changed rows.
     async fn for_each_row(
         self,
         take: &mut dyn FnMut(&AnswerRow) -> Result<(), Fault>,

@@ -20,7 +20,7 @@ pub(super) enum Fault {
     /// The total size of a statement's parameters, in bytes, exceeds the maximum size of a message. The statement
     /// was not sent.
     TooLarge(usize),
-    /// The request cannot be carried out, e.g. because a runner that must be removed still has claims.
+    /// The request cannot be carried out, e.g. a runner cannot be removed because it still has claims.
     Refused(String),
     /// The writing runner was declared dead.
     RunnerLost,

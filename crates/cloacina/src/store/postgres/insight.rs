@@ -1,4 +1,5 @@
-//! Reads and writes offers, progress, logs and the health of a PostgreSQL database.
+//! Reads and writes offers (the tasks that a runner can run), progress and logs. Also writes the start times of
+//! attempts, counts ready tasks and waits, and checks the health of a PostgreSQL database.
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};

@@ -32,8 +32,8 @@ macro_rules! columns {
 }
 
 /// Declares two statements that read an index, one for each direction. They return at most `$8` rows, with ids between
-/// `$6` and `$7`. The form with `by` is for an index that has another column before the id. The given text must then
-/// contain the condition for the ids.
+/// `$6` and `$7`. With `by`, the rows are ordered by another column before the id, and the given text must contain
+/// the condition for the ids.
 macro_rules! index {
     ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } by $first:literal, $id:literal, $text:literal, $end:literal) => {
         index! { @one $down { $($field: $rust => $sql),* } concat!($text, " ORDER BY ", $first, " DESC, ", $id), " DESC", $end }

@@ -17,7 +17,7 @@ use crate::types::{
     Json, ParentLink, Skip, TaskRecord, TaskStatus, TaskWait, Timestamp,
 };
 
-// The lateral subqueries look up each id by its key. `OFFSET 0` prevents the planner from reordering them.
+// The lateral subqueries look up the rows of each id by key. `OFFSET 0` prevents the planner from reordering them.
 query! {
     SelectExecutions { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
@@ -54,7 +54,7 @@ struct ExecutionRow {
     deadline_and_pause: Vec<Option<i64>>,
     error: Option<Decoded<(Option<u32>, Failure)>>,
     input: Option<Decoded<Context>>,
-    /// Two links: to the parent, and to the last execution of this execution's final tasks.
+    /// Two links: to the parent, and to the newest execution that runs this execution's final tasks.
     links: Option<Vec<Option<Decoded<ParentLink>>>>,
 }
 

@@ -229,7 +229,8 @@ query! {
 // lateral subqueries look up each item by its key, and `OFFSET 0` prevents the planner from reordering them. The lock
 // on the map's row keeps the row addresses (`ctid`) valid.
 query! {
-    /// Updates each given item if it still has the given holder. Returns the updated items.
+    /// Updates each given item if it still has the given holder (a runner or a child) and the given attempt (null: any
+    /// attempt). Returns the updated items.
     #[derive(Default)]
     EndItems {
         execution_id: Uuid => SqlUuid,

@@ -199,7 +199,7 @@ impl PostgresStore {
         result
     }
 
-    /// Runs `work` on a read connection. If the store has none, uses the connection for writes.
+    /// Runs `work` on a read connection. If the store has none, runs it as [`Self::write`] does.
     fn read<T: Send>(
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,

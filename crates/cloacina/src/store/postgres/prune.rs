@@ -1,4 +1,4 @@
-//! Deletes old executions.
+//! Deletes one execution, or old executions together with old ticks, ends and definitions.
 
 use diesel::sql_types::{Array, BigInt, Nullable, Uuid as SqlUuid};
 use uuid::Uuid;

@@ -108,7 +108,7 @@ impl Drop for PooledConnection<'_> {
             Some(connection) if !state.close_returned => state.idle.push(connection),
             _ => state.open -= 1,
         }
-        // Wakes all waiting threads, because `close_and_wait` also waits here.
+        // Wakes all waiting threads, because `close_and_wait` also waits for `returned`.
         self.pool.returned.notify_all();
     }
 }

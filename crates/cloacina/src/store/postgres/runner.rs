@@ -119,7 +119,7 @@ pub(super) struct RunnerCache {
 }
 
 impl RunnerCache {
-    /// Returns whether this store has a runner, and there may be other runners.
+    /// Returns `true` if this store has a runner and there may be other runners.
     pub(super) fn has_peers(&self) -> bool {
         !self.own.is_empty() && self.has_others()
     }

@@ -53,7 +53,7 @@ pub(super) struct Session {
     begin: String,
     /// The schema that every connection must use, once it is known to exist.
     schema: OnceLock<String>,
-    /// Process id of the session that listens for this store; 0 if no session listens.
+    /// Process id of the last LISTEN session that was opened with these options; 0 before the first one.
     listener_pid: AtomicI32,
     /// Whether any trigger fires at the end of executions, as far as this store knows.
     pub(super) has_followers: AtomicBool,
@@ -173,7 +173,8 @@ impl Session {
         }
     }
 
-    /// Returns SQL that disables the timeouts of the open transaction, except those that the URL sets.
+    /// Returns SQL that disables the lock timeout and the statement timeout in the open transaction. Leaves out a
+    /// timeout that is set in the URL's `options`.
     pub(super) fn without_timeouts(&self) -> String {
         let given = self.options.options.as_deref().unwrap_or_default();
         [
@@ -267,7 +268,8 @@ impl Session {
         self.listener_pid.store(pid, Ordering::Release);
     }
 
-    /// Returns the process id of the session that listens for this store; `None` if no session listens.
+    /// Returns the process id of the last LISTEN session that was opened with these options; `None` before the first
+    /// one.
     pub(super) fn listener_pid(&self) -> Option<i32> {
         Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
     }

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// Minimum time between two queries for the server's snapshot.
+/// Minimum time between two queries for the server's snapshot, unless another process reports a write.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time between two queries for the server's snapshot, if callers ask for the marker often enough.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);

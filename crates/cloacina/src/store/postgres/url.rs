@@ -80,7 +80,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The kind of server to use if a URL names several hosts.
+/// The kind of server to use. If a URL names several hosts, the first server of this kind is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSession {
     /// The first server that answers.

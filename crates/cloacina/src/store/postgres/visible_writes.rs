@@ -22,7 +22,7 @@ pub(super) fn can_show(request: &Request<'_>) -> bool {
 }
 
 /// Returns whether a request may have written something: `false` only for a commit that wrote nothing. Any other
-/// request has written something, or may have done so before it failed.
+/// request may have written something, even if it failed.
 pub(super) fn shows(response: &Result<Response, StoreError>) -> bool {
     match response {
         Ok(Response::Commit(committed)) => {

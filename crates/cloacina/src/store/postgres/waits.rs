@@ -234,7 +234,7 @@ pub(super) async fn apply(
 }
 
 /// Inserts the rows of waits. If a signal for a wait is already stored, makes the task due, or adds the message that
-/// cancels the execution. Returns the executions of these waits.
+/// cancels the execution. Returns the executions of the waits whose signal is already stored.
 async fn register(
     connection: &Connection,
     waits: &[&WaitWrite],

@@ -18,7 +18,8 @@ use crate::workflow::queue;
 
 statement! {
     /// Sets the due time of waiting tasks far enough in the past (`WAKE_MARGIN`) that they are due on every runner, even if
-    /// a runner's clock is behind. Does not affect paused tasks, which are checked when they are resumed.
+    /// a runner's clock is behind. Does not affect tasks of paused executions, which are checked when the executions
+    /// are resumed.
     MakeDue {
         ready_at: i64 => BigInt,
         queue: i64 => BigInt,
@@ -42,7 +43,7 @@ query! {
 }
 
 query! {
-    /// Returns the executions with a waiting task that this signal has not woken yet and whose timeout is near (see
+    /// Returns the executions with a waiting task that this signal has not woken yet and whose wait times out soon (see
     /// [`TIMEOUT_MARGIN`]).
     WaitersNearTimeout {
         topic: String => Text,
@@ -118,8 +119,9 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    /// Adds the tasks that wait for a signal, and stores the messages that cancel executions: at most [`SEND_WAKES`]
-    /// waits together. Returns the number of these waits, and the message body for the remaining waits if any remain.
+    /// Processes the first waits for a signal, at most [`SEND_WAKES`]: adds the waiting tasks, and stores the messages
+    /// that cancel executions. Returns the number of these waits, and the message body for the remaining waits if any
+    /// remain.
     pub(super) async fn add(
         &mut self,
         connection: &Connection,

@@ -68,7 +68,8 @@ ready_tasks! {
     "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// A ready task: its due time (0 if undelayed), its priority, its execution, its ordinal, and its definition.
+/// A ready task: its due time (0 if undelayed), its priority, its execution, its ordinal, and its
+/// definition (0 if it was not looked up).
 type ReadyRow = (i64, i16, Id, i64, i64);
 
 query! {
@@ -200,7 +201,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Adds the first delayed tasks of a queue whose time has come. Returns the due time of the next delayed task.
+    /// Adds the first due tasks among the delayed tasks of a queue. Returns the due time of the next delayed task.
     fn find_delayed(
         &mut self,
         connection: &mut SqliteConnection,

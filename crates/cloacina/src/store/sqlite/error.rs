@@ -13,7 +13,7 @@ pub(super) enum Fault {
     Corrupt(String),
     /// A problem with the schema. The text continues the sentence "the database …".
     Migration(Report),
-    /// The request cannot be carried out, e.g. because a runner that must be removed still has claims.
+    /// The request cannot be carried out, e.g. a runner cannot be removed because it still has claims.
     Refused(String),
     /// The writing runner was declared dead.
     RunnerLost,

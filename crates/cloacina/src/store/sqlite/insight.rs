@@ -1,5 +1,5 @@
-//! Reads and writes offers (the tasks that a runner can run), progress, logs and the start times of attempts. Also
-//! counts ready tasks and waits, and checks the health of an SQLite database.
+//! Reads and writes offers (the tasks that a runner can run), progress and logs. Also writes the start times of
+//! attempts, counts ready tasks and waits, and checks the health of an SQLite database.
 
 use diesel::sql_types::{BigInt, Binary, Double, Nullable, SmallInt, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};

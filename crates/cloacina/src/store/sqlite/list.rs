@@ -80,8 +80,8 @@ index! {
      WHERE n.schedule_id = ? AND n.execution_id IS NOT NULL AND"
 }
 
-// The plus sign before each use of the column prevents the planner from using the primary key (the child's id) instead of
-// the index of parents.
+// The plus sign in `+n.child_id` prevents the planner from using the primary key (the child's id) instead of the
+// index of parents.
 index! {
     ByParentDown, ByParentUp { parent_id: &'a [u8] => Binary }
     "+n.child_id",
@@ -90,7 +90,8 @@ index! {
 
 index! { OneDown, OneUp { id: &'a [u8] => Binary } "e.id", "cloacina_executions AS e WHERE e.id = ? AND" }
 
-/// Declares statements for each state, because SQLite uses the partial index only if the state is a literal.
+/// Declares the statements for each state that the partial index contains. Each state has its own statements, because
+/// SQLite uses a partial index only if the state in the condition is a literal.
 macro_rules! by_state {
     ($($down:ident, $up:ident = $state:literal),*) => {
         $(index! {

@@ -9,7 +9,7 @@
 //!
 //! A forked child shares its parent's file descriptions and inherits SQLite's lock counters. If it kept the
 //! descriptions open, the locks of a dead parent would remain. The child therefore replaces the descriptors, and does
-//! not inherit the mapped memory. [`is_inherited`] prevents SQLite in the child from opening these files.
+//! not inherit the mapped memory. The child cannot open a database file that was open at the fork ([`is_inherited`]).
 //!
 //! See docs/explanation/decisions/001-sqlite-locks.md
 
@@ -59,7 +59,7 @@ thread_local! {
     static FORKING: RefCell<Option<MutexGuard<'static, LockTable>>> = const { RefCell::new(None) };
 }
 
-/// Redirects SQLite's system calls. It is called each time a database is opened, but only the first call has an effect.
+/// Redirects SQLite's system calls. Called before each connection is opened; only the first call has an effect.
 #[expect(
     unsafe_code,
     reason = "SQLite's system calls and the C library's fork handlers need unsafe code"

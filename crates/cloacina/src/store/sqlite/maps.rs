@@ -185,7 +185,8 @@ fn end_of_map(
             ..MapOutcome::default()
         });
     }
-    // If the batch was decided for another generation of the map, the messages stay in the inbox and are decided again.
+    // If the batch was decided for another generation of the map, the messages about ended children stay in the
+    // inbox and are decided again.
     let mut already_applied = HashSet::new();
     if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
         for (message, item) in &ends.settled {

@@ -192,8 +192,8 @@ fn not_migrated(location: &str, what: &str) -> StoreError {
 }
 
 /// Switches the file to write-ahead logging. Returns `false` if the file system does not support the shared memory that
-/// WAL needs; then only one process at a time can use the store. If another connection switches at the same moment,
-/// SQLite does not wait for the lock, so this function waits.
+/// WAL needs; the file then keeps its rollback journal, and a commit waits for readers. If another connection switches
+/// at the same moment, SQLite does not wait for the lock, so this function waits.
 fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<bool, Fault> {
     let give_up = Instant::now() + busy_timeout;
     let is_wal = |modes: Vec<String>| modes == ["wal"];

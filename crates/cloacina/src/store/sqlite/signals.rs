@@ -67,8 +67,8 @@ query! {
 }
 
 query! {
-    /// Returns the executions with a waiting task that this signal has not woken yet and whose timeout is near (see
-    /// [`TIMEOUT_MARGIN`]).
+    /// Returns the executions in which a task waits for this signal, has not been woken by it yet, and will soon reach
+    /// the timeout of its wait (see [`TIMEOUT_MARGIN`]).
     WaitersNearTimeout<'a> {
         topic: &'a str => Text,
         execution: &'a [u8] => Binary,

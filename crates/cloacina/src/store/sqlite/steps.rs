@@ -88,7 +88,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Returns the recorded steps of an execution, or of one of its tasks.
+/// Returns the recorded steps of an execution, or of one of its tasks. Leaves out the steps of items of maps.
 pub(super) fn load(
     connection: &mut SqliteConnection,
     id: ExecutionId,

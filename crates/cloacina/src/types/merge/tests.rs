@@ -236,7 +236,7 @@ fn b3_changes_to_seen_values_merge_as_in_the_table() {
             ],
             "[5,1,2,7,8]",
         ),
-        // All other writes build on one write.
+        // One task has seen all earlier writes, and all later tasks have seen the write of this task.
         (
             None,
             &[

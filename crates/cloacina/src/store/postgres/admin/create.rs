@@ -48,8 +48,9 @@ query! {
 /// nothing else.
 ///
 /// # Errors
-/// Returns an error if the schema or the role already exists, if the administrator lacks a privilege, or if the
-/// database does not answer. After an error, nothing is created, unless the error says that the outcome is unknown.
+/// Returns an error if the schema or the role already exists, if grants to PUBLIC would give the role more
+/// privileges, if the administrator lacks a privilege, or if the database does not answer. After an error, nothing is
+/// created, unless the error says that the outcome is unknown.
 pub fn create(options: &PostgresOptions, role: &str, password: &Secret) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     // Only a verifier of the password is sent, so the password itself does not reach the server or the server's
