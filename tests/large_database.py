@@ -127,10 +127,14 @@ def statements(dialect: dict[str, str], count: int, models: list[tuple[int, int,
     """
 
 
-def fill(url: str, count: int, server: Server | None = None) -> Large:
+def fill(url: str, count: int, server: Server | None = None, *, analyze: bool = True) -> Large:
     """Fills a fresh database with a few real executions and `count` copies.
 
-    PostgreSQL needs the argument `server`.
+    Args:
+        url: The database.
+        count: The number of copies.
+        server: The server of a PostgreSQL database.
+        analyze: Whether PostgreSQL's tables have statistics.
     """
     define()
     with cloaca.DefaultRunner(url) as runner:
@@ -149,9 +153,12 @@ def fill(url: str, count: int, server: Server | None = None) -> Large:
         literals = [(number, failed, f"'{id}'::uuid") for number, failed, id in models]
         text = statements({**POSTGRES, "type": "UUID"}, count, literals)
         name = url.rpartition("/")[2]
+        # Otherwise the number of pages that a query reads would depend on autovacuum.
+        for table in ("executions", "tasks", "inputs", "labels", "ticks"):
+            server.sql(f"ALTER TABLE cloacina_{table} SET (autovacuum_enabled = off)", name)
         server.sql(text, name)
-        # Without this statement, the number of pages that a query reads would depend on autovacuum.
-        server.sql("VACUUM (ANALYZE)", name)
+        if analyze:
+            server.sql("VACUUM (ANALYZE)", name)
     newest = (count - 1) // EVERY_FAILED * EVERY_FAILED
     failed = str(uuid.UUID(execution_id(newest, count)))
     return Large(url, count, str(schedule), failed, delayed)

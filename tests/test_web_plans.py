@@ -43,13 +43,18 @@ ROUNDS = 7
 LARGE = re.compile(r"cloacina_(executions|tasks|labels|events|inputs|ticks|logs)")
 
 
-@pytest.fixture(scope="module")
-def large(server: Server) -> Iterator[tuple[Large, cloaca.web.Server]]:
-    """A large database on a server that logs plans, and an API server for it."""
-    name = "web_plans"
+@pytest.fixture(scope="module", params=["with_statistics", "without_statistics"])
+def large(
+    server: Server, request: pytest.FixtureRequest
+) -> Iterator[tuple[Large, cloaca.web.Server]]:
+    """A large database on a server that logs plans, and an API server for it.
+
+    The tables of a new database have no statistics until PostgreSQL has analyzed them.
+    """
+    name = f"web_plans_{request.param}"
     server.sql(f"CREATE DATABASE {name}")
     url = f"{server.url.rpartition('/')[0]}/{name}"
-    filled = fill(url, MANY, server)
+    filled = fill(url, MANY, server, analyze=request.param == "with_statistics")
     options = {
         "session_preload_libraries": "auto_explain",
         "auto_explain.log_min_duration": "0",
