@@ -798,7 +798,7 @@ class TaskHandler:
 
 @final
 class WorkLoad:
-    """The numbers of tasks and callbacks that run and that wait for a worker."""
+    """The number of running tasks, and of tasks and callbacks that wait for a worker."""
 
     running: Final[int]
     waiting: Final[int]
@@ -982,7 +982,7 @@ class Runner:
         """Cancel a subscription."""
 
     def load(self) -> WorkLoad:
-        """Return how many of this runner's tasks and callbacks run, and how many wait."""
+        """Return how many of this runner's tasks run, and how many tasks and callbacks wait."""
 
     # Worker threads
     def next_work(self, worker: int) -> Work | None:

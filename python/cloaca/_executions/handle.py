@@ -275,7 +275,7 @@ class WorkflowHandle:
             The new state, which is durable.
 
         Raises:
-            WorkflowError: The execution is not paused.
+            WorkflowError: The execution has ended.
 
         Example:
             >>> handle.resume()

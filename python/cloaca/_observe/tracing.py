@@ -88,21 +88,20 @@ class Tracing:
         self._lock = allocate_lock()
         self._contexts: dict[str, Any] = {}
 
-    def begin(self, request: SubmitRequest) -> ExecutionSpan | None:
-        """Return a span for an execution that will be submitted; `None` without a tracer."""
+    def begin(self, requests: list[SubmitRequest]) -> list[ExecutionSpan]:
+        """Return a span for each execution that will be submitted; no spans without a tracer."""
         found = tracer()
-        return None if found is None else ExecutionSpan(found, request.workflow)
+        return [] if found is None else [ExecutionSpan(found, each.workflow) for each in requests]
 
-    def submitted(self, spans: list[ExecutionSpan | None], ids: list[str]) -> None:
+    def submitted(self, spans: list[ExecutionSpan], ids: list[str]) -> None:
         """Registers the spans of durable executions, so that the engine reports when they end."""
         for span, id in zip(spans, ids, strict=True):
-            if span is not None:
-                span.identify(id)
-                before, _ = _open.setdefault(id, (span, self))
-                if before is not span:
-                    span.abandon()  # the id has an open span: an earlier execution has the key
-                else:
-                    self._core.announce_end(id)
+            span.identify(id)
+            before, _ = _open.setdefault(id, (span, self))
+            if before is not span:
+                span.abandon()  # the id has an open span: an earlier execution has the key
+            else:
+                self._core.announce_end(id)
 
     def ended(self, event: ExecutionEnded) -> None:
         """Ends the span of an execution."""

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca import _core
-    from cloaca._core import SubmitRequest
     from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
     from cloaca._observe.metrics_server import MetricsServer
-    from cloaca._observe.tracing import ExecutionSpan, Tracing
+    from cloaca._observe.tracing import Tracing
     from cloaca._runner.config import DefaultRunnerConfig
 
 # Maximum number of executions that one transaction deletes. Longer transactions would delay others.
@@ -227,9 +226,6 @@ class InspectionMethods:
                 port,
                 config.metrics_allowed_hosts.split(","),
             )
-
-    def _begin_trace(self, request: SubmitRequest) -> ExecutionSpan | None:
-        return self._tracing.begin(request)
 
     def _close_insight(self) -> None:
         if self._metrics_server is not None:

@@ -36,7 +36,6 @@ class SubmissionMethods:
     if TYPE_CHECKING:
 
         def _begin_early(self) -> None: ...
-        def _begin_trace(self, request: SubmitRequest) -> ExecutionSpan | None: ...
         def _catch_up(self, *, quietly: bool = False) -> None: ...
         def _check_open(self) -> None: ...
 
@@ -126,8 +125,8 @@ class SubmissionMethods:
 
             (handle,) = self._submit([submission])
             return _checked(follow(self._core, handle.id), check)
-        span = self._begin_trace(submission)
-        if span is None:
+        spans = self._tracing.begin([submission])
+        if not spans:
             try:
                 return _checked(self._with_final(self._core.execute(submission)), check)
             except WorkflowNotFoundError as error:
@@ -137,10 +136,11 @@ class SubmissionMethods:
                 # The program did not wait for the end, so the shutdown reports the open execution.
                 self._has_submitted = True
                 raise
+        (span,) = spans
         try:
             result = self._with_final(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
-            self._refused([span], error)
+            self._refused(spans, error)
             raise
         span.identify(result.execution_id)
         span.end(result.status, result._ended_at_us, result.error)
@@ -494,19 +494,18 @@ class SubmissionMethods:
 
     def _begin_traces(
         self, requests: list[SubmitRequest]
-    ) -> tuple[list[SubmitRequest], list[ExecutionSpan | None]]:
+    ) -> tuple[list[SubmitRequest], list[ExecutionSpan]]:
         """Return the requests with trace contexts, and the spans; no spans if tracing is off."""
-        spans = [self._begin_trace(entry) for entry in requests]
-        if not any(spans):
+        spans = self._tracing.begin(requests)
+        if not spans:
             return requests, []
         traced = [
-            entry if span is None else entry.with_trace(span.carrier)
-            for entry, span in zip(requests, spans, strict=True)
+            entry.with_trace(span.carrier) for entry, span in zip(requests, spans, strict=True)
         ]
         return traced, spans
 
-    def _refused(self, spans: list[ExecutionSpan | None], error: BaseException) -> None:
-        for span in filter(None, spans):
+    def _refused(self, spans: list[ExecutionSpan], error: BaseException) -> None:
+        for span in spans:
             span.abandon(error)
         if isinstance(error, WorkflowNotFoundError):
             registry.explain_unknown(error)
