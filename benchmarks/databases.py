@@ -34,15 +34,17 @@ def sql(url: str, text: str) -> str:
     return answer.stdout.decode().strip()
 
 
-def settle(location: str, patience: float = 180) -> None:
-    """Waits until autovacuum is idle, because autovacuum would slow down the measurement.
+def settle(url: str, patience: float = 180) -> None:
+    """Vacuums a database, and then waits until autovacuum is idle.
 
-    Waits at most `patience` seconds. On SQLite, does nothing.
+    Otherwise a measurement would depend on whether autovacuum, which begins once a minute, has
+    already cleaned up. Waits at most `patience` seconds. On SQLite, does nothing.
     """
-    if not is_postgres(location):
+    if not url.startswith("postgresql:"):
         return
+    sql(url, "VACUUM (ANALYZE)")
     cleaning = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
     end, quiet = time.monotonic() + patience, 0
     while quiet < 4 and time.monotonic() < end:
-        quiet = 0 if sql(location, cleaning) != "0" else quiet + 1
+        quiet = 0 if sql(url, cleaning) != "0" else quiet + 1
         time.sleep(0.5)

@@ -90,13 +90,14 @@ def full(where: str, *, quick: bool) -> Figures:
     count, rounds = (100, 1) if quick else (BURST, 9)
     figures: Figures = {}
     done = 0
-    with cloaca.DefaultRunner(databases.fresh(where, "W6")) as runner:
+    url = databases.fresh(where, "W6")
+    with cloaca.DefaultRunner(url) as runner:
         burst(runner, 50)
         for size in sizes:
             while done < size:
                 done += 5_000
                 burst(runner, 5_000)
-            databases.settle(where)
+            databases.settle(url)
             figures[f"at_{size}_per_s"] = statistics.median(
                 burst(runner, count) for _ in range(rounds)
             )

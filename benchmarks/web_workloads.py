@@ -231,7 +231,7 @@ def web(where: str, *, quick: bool) -> Figures:
     with cloaca.DefaultRunner(url) as runner:
         fill(runner, count)
         wide = runner.execute("wide-quick" if quick else "wide")
-        databases.settle(where)
+        databases.settle(url)
         with cloaca.web.serve(url, token=TOKEN) as server:
             client = Client(server.link)
             indexed = [pages(client, *each, rounds) for each in filters(client)]
