@@ -46,7 +46,7 @@ SEED := PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1}
 
 # Options that exclude the longest tests of the simulation from the development build. `make test` runs these tests through
 # `make simulate`, in an optimized build.
-SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
+SIMULATED := --skip every_seed --skip every_mutant --skip random_interleavings
 
 .PHONY: test
 test: ## Run all tests, or only some: make test PYTEST_FLAGS="tests/test_x.py -k y"
@@ -65,7 +65,7 @@ simulate: ## Simulate several runners with every kind of fault, with 10,000 seed
 .PHONY: soak
 soak: ## Simulate a million seeds, and 100,000 interleavings of waits (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
-	CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-100000} $(SIMULATION) --nocapture every_interleaving
+	CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-100000} $(SIMULATION) --nocapture random_interleavings
 
 .PHONY: fuzz
 fuzz: ## Run the tests that use random inputs, with 1,000 times as many inputs (hours)

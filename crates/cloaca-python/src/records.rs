@@ -233,11 +233,11 @@ record! {
     }
 }
 
-/// The number of running tasks and callbacks, and the number of waiting ones.
+/// The number of running tasks, and the number of tasks and callbacks that wait for a worker.
 #[pyclass(frozen, eq, get_all, module = "cloaca._core")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct WorkLoad {
-    /// The number of tasks and callbacks that run.
+    /// The number of running tasks.
     pub running: usize,
     /// The number of tasks and callbacks that wait for a worker.
     pub waiting: usize,

@@ -118,7 +118,7 @@ pub(super) fn refuse_mask(pointer: &str, text: &str) -> Result<(), Problem> {
         }
     }
     let may_have = text.contains(MASK) || text.contains("\\u2022");
-    // `serde_json` decodes at most 128 levels. A deeper text that may contain the mask is refused unread.
+    // `serde_json` decodes at most 127 levels. A deeper text that may contain the mask is refused unread.
     if may_have && serde_json::from_str(text).map_or(true, |value| has_mask(&value)) {
         return Err(masked(pointer).hint("send the value itself"));
     }

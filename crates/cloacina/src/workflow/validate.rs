@@ -10,7 +10,7 @@ const MAX_ATTEMPTS: u32 = 1_000_000;
 
 /// Maximum nesting depth of `all_of`, `any_of` and `none_of`. Without this limit, it would be possible to store a
 /// definition that cannot be decoded: each level of a rule takes three levels of JSON, and `serde_json` decodes at most
-/// 128 levels.
+/// 127 levels.
 const MAX_RULE_DEPTH: usize = 32;
 
 /// Refuses rules that are nested too deeply. This check is not recursive and runs first, because the recursive functions on
