@@ -247,7 +247,6 @@ FOLLOWER = PREAMBLE + textwrap.dedent(
             return cloaca.TriggerResult.fire({"cause": ended.execution_id})
 
     with cloaca.DefaultRunner(database) as runner:
-        runner.execute("extract") if role == "first" else None
         note("ready", role)
         if role == "end":
             for _ in range(3):

@@ -94,7 +94,7 @@ def test_a4_fingerprint_depends_on_the_values_of_defaults():
     )
 
 
-def test_a4_fingerprint_ignores_the_private_module_of_a_defaults_class():
+def test_a4_fingerprint_ignores_the_private_module_of_a_default_value():
     code = "def f(context, x=value): pass"
     same_name = type("RetryPolicy", (), {"__module__": "cloaca"})
     assert fingerprint(function(code, value=cloaca.RetryPolicy.default())) == fingerprint(

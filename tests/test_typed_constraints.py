@@ -125,7 +125,7 @@ def test_j4_constraint_of_a_parameter_is_checked(annotation, right, wrong):
 
 
 @pytest.mark.parametrize("model", [Dictionary, Dataclass])
-def test_j4_constraint_of_a_model_is_checked(model):
+def test_j4_constraint_of_an_input_class_field_is_checked(model):
     with cloaca.WorkflowBuilder("checked", input=model):
         cloaca.task(id="one")(lambda: None)
     with VirtualRunner() as runner:

@@ -239,7 +239,7 @@ fn m4_child_inherits_the_parents_priority_and_remaining_timeout() {
 }
 
 #[test]
-fn m5_unsuccessful_child_fails_its_node_or_causes_its_retry() {
+fn m5_unsuccessful_child_fails_or_retries_its_node() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let child = start(&mut parent).new.id;
     parent.child_ended(ended(child, ExecutionStatus::Cancelled), NOW, 0.5);

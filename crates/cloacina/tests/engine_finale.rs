@@ -245,7 +245,7 @@ fn q2_final_tasks_wait_for_an_attempt_that_timed_out() {
 }
 
 #[test]
-fn q3_only_a_failed_execution_undoes_tasks_and_not_the_skipped_ones() {
+fn q3_completed_execution_and_skipped_tasks_are_not_undone() {
     let mut forward = submit(&chain());
     finish(&mut forward, 0, completed("a", "1"));
     finish(&mut forward, 1, completed("b", "2"));

@@ -182,11 +182,9 @@ class WorkflowHandle:
         Since 1.0.
         """
         check_flag("wait_final", wait_final)
-        timeout_us = wait_to_us(timeout)
+        deadline = timeout_us = None
         # Calls without a timeout are the most frequent, so they do not read the clock.
-        if timeout_us is None:
-            deadline = None
-        else:
+        if timeout is not None and (timeout_us := wait_to_us(timeout)) is not None:
             from time import monotonic
 
             deadline = monotonic() + timeout_us / 1_000_000

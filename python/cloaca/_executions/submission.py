@@ -44,17 +44,16 @@ def request(
         ValueError: A value in the context is NaN or an infinity.
     """
     known: Workflow | None
-    if isinstance(workflow, Workflow):
+    if isinstance(workflow, str):
+        name, known = workflow, registry.workflow(workflow)
+    elif isinstance(workflow, Workflow):
         name, known = workflow.name, workflow
     else:
-        given: object = workflow
-        if not isinstance(given, str):
-            raise ConfigurationError(
-                f"workflow must be the name of a workflow, not {type(given).__name__}",
-                hint="pass the name given to WorkflowBuilder, or the name of the @cloaca.workflow "
-                "function",
-            )
-        name, known = given, registry.workflow(given)
+        raise ConfigurationError(
+            f"workflow must be the name of a workflow, not {type(workflow).__name__}",
+            hint="pass the name given to WorkflowBuilder, or the name of the @cloaca.workflow "
+            "function",
+        )
     model = None if known is None else known._input
     if model is not None:
         context = model.validate(context)

@@ -450,7 +450,7 @@ mod named {
 }
 
 #[tokio::test]
-async fn j6_types_with_custom_serialization_are_not_checked() {
+async fn j6_types_of_unknown_json_kind_are_not_checked() {
     for database in databases() {
         let workflow = workflow! {
             name: "typed_asymmetric",

@@ -205,7 +205,7 @@ fn f4_ticks_of_a_downtime_follow_the_catch_up_rule() {
 }
 
 #[test]
-fn f4_two_runners_fire_each_tick_once() {
+fn f3_two_runners_fire_each_tick_once() {
     on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];

@@ -206,7 +206,7 @@ pub fn m3_parent_changes_only_if_its_childs_end_is_written(subject: Subject) {
     }
 }
 
-pub fn m2_second_child_with_the_same_number_is_refused(subject: Subject) {
+pub fn m2_second_child_with_the_same_generation_is_refused(subject: Subject) {
     let world = World::new(subject, 1);
     let parent = world.ready(&[0]);
     let (first, second) = (

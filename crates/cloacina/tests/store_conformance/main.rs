@@ -109,7 +109,7 @@ macro_rules! conformance {
             children {
                 m1_children_are_stored_with_their_parents
                 m1_child_is_not_stored_if_its_parent_was_changed
-                m2_second_child_with_the_same_number_is_refused
+                m2_second_child_with_the_same_generation_is_refused
                 m3_parent_changes_only_if_its_childs_end_is_written
                 m8_child_is_not_pruned_before_its_parent
                 children_of_an_execution_are_listed
