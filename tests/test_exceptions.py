@@ -81,7 +81,7 @@ def test_d1_stored_type_names_keep_the_module_of_a_program():
     assert lineage(Own)[:2] == [f"{__name__}.{Own.__qualname__}", "TaskError"]
 
 
-def test_every_code_has_a_class_and_every_leaf_class_has_a_code():
+def test_codes_and_leaf_classes_correspond_to_each_other():
     codes = {kind._default_code for kind in CLASS_BY_CODE.values()}
     abstract = {"cloaca", "task"}
     assert {getattr(cloaca, name)._default_code for name in TREE} - abstract <= codes | {"workflow"}

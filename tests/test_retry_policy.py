@@ -47,7 +47,7 @@ def test_d1_delays_follow_the_strategy_up_to_the_maximum(strategy, attempt, seco
     assert build(strategy).calculate_delay(attempt) == seconds
 
 
-def test_d1_jitter_is_at_most_a_quarter_and_the_maximum_applies_after_it():
+def test_d1_maximum_applies_after_a_jitter_of_at_most_a_quarter():
     policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=10, max_delay=11)
     delays = {policy.calculate_delay(1) for _ in range(500)}
     assert 7.5 <= min(delays) < 8.5
