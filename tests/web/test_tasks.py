@@ -140,6 +140,8 @@ def test_failed_execution_and_its_traceback_are_found(
         page.wait_for_url("**status=Failed")
         page.get_by_label("Workflow").select_option("orders")
         page.wait_for_url("**workflow=orders")
+        # The filter is shown above the list, which moves down.
+        page.get_by_role("list", name="Active filters").wait_for()
         use.click(page.locator(f"tbody a[href$='{scenario.failed.id}']"))
         use.click(page.locator(".why summary"))
     page.locator(".why pre.code", has_text="rows have no customer").wait_for()

@@ -1,5 +1,5 @@
 // Keyboard shortcuts. Components register shortcuts while they are shown.
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { singleKeys } from "./settings.ts";
 
 type Action = (event: KeyboardEvent) => void;
@@ -53,7 +53,8 @@ function run(name: string, event: KeyboardEvent): void {
 export function useKeys(keys: Record<string, Action>, isBase = false): void {
   const latest = useRef(keys);
   latest.current = keys;
-  useEffect(() => {
+  // Not `useEffect`, which runs some time after the component is shown: keys that are pressed meanwhile would be lost.
+  useLayoutEffect(() => {
     const own = { get keys() { return latest.current; } };
     if (isBase) active.unshift(own);
     else active.push(own);
