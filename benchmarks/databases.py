@@ -40,7 +40,7 @@ def settle(url: str, patience: float = 180) -> None:
     Otherwise a measurement would depend on whether autovacuum, which begins once a minute, has
     already cleaned up. Waits at most `patience` seconds. On SQLite, does nothing.
     """
-    if not url.startswith("postgresql:"):
+    if url.startswith("sqlite:"):
         return
     sql(url, "VACUUM (ANALYZE)")
     cleaning = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"

@@ -206,9 +206,7 @@ def test_k9_map_result_annotation_may_be_optional_or_have_metadata(annotation, h
         (cloaca.MapResult, None, (False, None)),
     ],
 )
-def test_j7_default_and_none_of_a_map_result_parameter_are_recognized(
-    annotation, default, expected
-):
+def test_j7_map_result_parameter_can_accept_none_and_have_a_default(annotation, default, expected):
     def counted(work=default):
         return 0
 

@@ -913,8 +913,7 @@ class Runner:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions, including children. A transaction that deletes
-        more workflow versions than executions counts these versions instead.
+        Return the number of deleted executions, including children.
         """
 
     def metrics(self) -> str:
@@ -1133,8 +1132,7 @@ class Inspector:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions, including children. A transaction that deletes
-        more workflow versions than executions counts these versions instead.
+        Return the number of deleted executions, including children.
         """
 
 @final

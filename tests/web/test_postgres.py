@@ -84,6 +84,8 @@ def test_every_tab_of_an_execution_is_shown_on_postgres(
         "/logs": ".empty:has-text(\"No line belongs to task 'validate'\")",
         "/context": ".json",
         "/history": ".event:has-text('7 rows have no customer')",
+        "/steps": "main .empty",
+        "/children": "main .empty",
     }
     for tab, shown in parts.items():
         page.goto(f"{web.url}executions/{failed}{tab}#task=validate")

@@ -164,8 +164,7 @@ impl Reads {
         Ok(tuples.collect())
     }
 
-    /// Returns the newest failed executions submitted since a time (at most 1,000), grouped by cause. The group with the
-    /// newest execution comes first.
+    /// Returns the newest 1,000 failed executions submitted since a time, grouped by cause. The newest group comes first.
     #[pyo3(signature = (since_us=None))]
     fn failures<'py>(
         &self,
@@ -209,8 +208,7 @@ impl Reads {
         signals::wait_page(py, page)
     }
 
-    /// Returns a page of a map's items as JSON objects, and the index of the next page's first item (`None` on the last
-    /// page).
+    /// Returns a page of a map's items as JSON objects, and the index of the next page's first item, if there is one.
     #[pyo3(signature = (execution_id, task_id, status, first, limit))]
     fn items(
         &self,

@@ -189,8 +189,7 @@ class InspectionMethods:
                 as `"30d"`; `retention_days` if omitted.
 
         Returns:
-            The number of deleted executions, including children. A transaction that deletes more
-            versions than executions counts the versions instead.
+            The number of deleted executions, including children.
 
         Raises:
             ConfigurationError: `older_than` is not a duration, or is omitted while `retention_days`

@@ -140,6 +140,8 @@ class SubmissionMethods:
         try:
             result = self._with_final(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                self._has_submitted = True
             self._refused(spans, error)
             raise
         span.identify(result.execution_id)

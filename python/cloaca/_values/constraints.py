@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # The classes of `annotated_types` that pydantic checks, and those that constrain nothing.
 _CHECKED = frozenset(
-    {"Ge", "Gt", "Interval", "Le", "Len", "Lt", "MaxLen", "MinLen", "MultipleOf", "Predicate"}
+    {"Ge", "Gt", "Interval", "Le", "Len", "Lt", "MaxLen", "MinLen", "MultipleOf", "Not"}
+    | {"Predicate"}
 )
 _REMARKS = frozenset({"DocInfo", "Unit"})
 # The fields of `msgspec.Meta` that constrain a value.

@@ -166,8 +166,7 @@ impl Runner {
     }
 
     /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number of
-    /// deleted executions, including children. A transaction that deletes more versions of workflows than executions counts
-    /// these versions instead.
+    /// deleted executions, including children.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         self.reads.get().prune(py, older_than_us, limit)
     }

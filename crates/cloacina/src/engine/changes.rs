@@ -40,8 +40,8 @@ pub struct FlowChanges {
     pub steps: StepChanges,
     /// Tasks whose wait changed.
     pub waits: BTreeSet<Ordinal>,
-    /// Tasks whose children are to be started in the transaction that writes these changes: nodes, and tasks whose
-    /// function waits for children. Also tasks whose function called `start`; such a function runs again.
+    /// Nodes and tasks whose children are started in the transaction that writes these changes. Also contains tasks whose
+    /// function called `start` for a workflow that was not known. Once it is known, the function runs again.
     pub starts: BTreeSet<Ordinal>,
     /// The request for final tasks, if the execution has ended and at least one final task applies to its final status.
     /// The transaction that writes these changes submits the execution that runs the final tasks.

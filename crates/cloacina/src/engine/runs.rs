@@ -83,8 +83,8 @@ impl Execution {
         }
     }
 
-    /// M1, M6: starts children of a task's function, and retries its earlier children. If the function called `start`,
-    /// it runs again instead. `ids` returns a fresh id each time it is called.
+    /// M1, M6: starts children of a task's function, and retries its earlier children. If the function called `start`
+    /// for a workflow that was not known, it runs again instead. `ids` returns a fresh id each time it is called.
     pub fn start_runs(
         &mut self,
         ordinal: Ordinal,

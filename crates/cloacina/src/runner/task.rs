@@ -126,7 +126,7 @@ pub(super) enum Source<'a> {
 /// type.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "a task returns `Result<(), TaskError>`, not `{Self}`",
+    message = "a task that writes the context returns `Result<(), TaskError>`, not `{Self}`",
     label = "must be `Result<(), TaskError>`",
     note = "write a task's results to the context: `context.set(\"key\", value)?`"
 )]

@@ -15,15 +15,15 @@ pub struct Presence {
     pub started_at: Timestamp,
     /// The time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// The end of the runner's lease. Until this time, other runners take the runner's claims only if they know that its
-    /// process has ended.
+    /// The end of the runner's lease. Until this time, other runners take the runner's claims only if its process has ended
+    /// or, on PostgreSQL, if its session has ended and the runner gives no sign of life for about a second (E3).
     pub lease_until: Timestamp,
     /// Whether the process is known to have ended; `false` if this is uncertain.
     pub vanished: bool,
 }
 
 impl Presence {
-    /// Returns whether the runner's claims are valid: its process is not known to have ended, and its lease has not expired.
+    /// Returns whether the runner seems to be alive: its process is not known to have ended, and its lease has not expired.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
         !self.vanished && self.lease_until >= now

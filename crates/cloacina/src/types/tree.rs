@@ -23,7 +23,8 @@ pub enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Parses a value. Returns `None` if its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
+    /// Parses a value, whose text must be valid and compact JSON: scalars are not checked. Returns `None` if the structure
+    /// of the text is broken, or if the value is nested deeper than [`MAX_JSON_DEPTH`].
     #[must_use]
     pub fn of(json: &'a Json) -> Option<Self> {
         let mut parser = Parser {

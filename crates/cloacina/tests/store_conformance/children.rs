@@ -246,6 +246,27 @@ pub fn m8_child_is_not_pruned_before_its_parent(subject: Subject) {
     assert_eq!(world.store.load(&[child.id]).unwrap().len(), 1);
 }
 
+pub fn m8_parent_with_an_open_child_is_kept(subject: Subject) {
+    let world = World::new(subject, 1);
+    let mut parent = world.ready(&[0]);
+    parent.status = cloacina::types::ExecutionStatus::Cancelled;
+    parent.ended_at = Some(NOW);
+    let child = child_of(&world, parent.id, 1, 1);
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![world.submission(&parent), world.submission(&child)],
+            flow: links(&[&child]),
+            ..world.batch()
+        })
+        .unwrap();
+    let later = Timestamp(NOW.0 + 1_000_000_000);
+    assert_eq!(world.store.count_prunable(later, 10).unwrap(), 0);
+    assert_eq!(world.store.prune(later, 10).unwrap().executions, 0);
+    assert!(!world.store.delete_execution(parent.id).unwrap());
+    assert_eq!(world.store.load(&[parent.id]).unwrap().len(), 1);
+}
+
 pub fn children_of_an_execution_are_listed(subject: Subject) {
     let world = World::new(subject, 1);
     let (parent, other) = (world.ready(&[0]), world.ready(&[0]));

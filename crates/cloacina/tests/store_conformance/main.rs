@@ -112,6 +112,7 @@ macro_rules! conformance {
                 m2_second_child_with_the_same_generation_is_refused
                 m3_parent_changes_only_if_its_childs_end_is_written
                 m8_child_is_not_pruned_before_its_parent
+                m8_parent_with_an_open_child_is_kept
                 children_of_an_execution_are_listed
                 only_ended_executions_are_deleted_and_parents_before_children
                 q6_execution_is_not_deleted_before_its_final_tasks_end

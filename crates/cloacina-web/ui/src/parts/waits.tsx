@@ -152,8 +152,8 @@ export function Waits({ execution, task, empty, kind }: { execution?: string; ta
           );
         })}
       </ul>
-      {data?.next && <p class="quiet">Only the oldest {items.length} are shown. This command lists all of them:</p>}
-      {data?.next && <Command text="cloaca waits" />}
+      {data?.next && <p class="quiet">Only the oldest {items.length} are shown. This command lists more:</p>}
+      {data?.next && <Command text="cloaca waits --limit 10000" />}
       {decides && <DecideDialog wait={decides} close={() => setDecides(null)} />}
       {sends && <SignalDialog name={sends.name} signalKey={sends.key} close={() => setSends(null)} />}
     </>

@@ -23,7 +23,7 @@ use crate::types::{
     Context, Error, ErrorCode, Monotonic, PendingEnd, ScheduleId, ScheduleRecord, TickOutcome,
 };
 
-/// Maximum number of triggers whose leases one turn takes.
+/// Maximum number of polled triggers whose leases one turn takes, and of triggers that follow a workflow.
 const TRIGGERS: usize = 200;
 
 /// A poll whose function is running.

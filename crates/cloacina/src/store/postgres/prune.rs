@@ -18,12 +18,14 @@ query! {
     /// Reads executions after a given id, in the order of their ids. Returns no end time for two kinds of executions that
     /// must not be deleted yet: a child whose parent is stored, and an execution with a child that has not ended. Final
     /// tasks are such a child.
-    OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
+    /// Looks for open children only in executions that ended before `before`. `OFFSET 0` keeps the planner from
+    /// reading all children.
+    OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt, before: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
     "SELECT e.id, e.created_at, CASE WHEN coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
-         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id
-     ) OR e.ended_at IS NOT NULL AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id OFFSET 0
+     ) OR e.ended_at < $3 AND EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id
-         WHERE c.parent_id = e.id AND child.ended_at IS NULL
+         WHERE c.parent_id = e.id AND child.ended_at IS NULL OFFSET 0
      ) THEN NULL ELSE e.ended_at END
      FROM cloacina_executions AS e WHERE e.id > $1 ORDER BY e.id LIMIT $2"
 }
@@ -54,10 +56,14 @@ macro_rules! delete {
 }
 
 query! {
-    /// Deletes executions that ended before `before`. The end time is compared again, because a retry may have
-    /// restarted an execution meanwhile. Locks the rows in the order of the ids, as all writers do.
+    /// Deletes executions that ended before `before`. The conditions are checked again, because a retry may have
+    /// restarted an execution or a child meanwhile. Locks the rows in the order of the ids, as all writers do.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
-    delete!("coalesce(e.ended_at < $2, false)")
+    delete!(
+        "coalesce(e.ended_at < $2, false) AND NOT EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id
+         WHERE c.parent_id = e.id AND child.ended_at IS NULL OFFSET 0)"
+    )
 }
 
 query! {
@@ -66,10 +72,10 @@ query! {
     DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
     delete!(
         "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
-         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id))
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id OFFSET 0))
          AND NOT EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id
-         WHERE c.parent_id = e.id AND child.ended_at IS NULL)"
+         WHERE c.parent_id = e.id AND child.ended_at IS NULL OFFSET 0)"
     )
 }
 
@@ -94,7 +100,11 @@ pub(super) async fn prune(
     super::ticks::prune(connection, session, before, limit).await?;
     super::ends::prune(connection, session, before).await?;
     let after = Uuid::from_bytes(*cursor.after(before).as_bytes());
-    let ids = ended_before(connection, session, after, before, limit).await?;
+    let mut ids = ended_before(connection, session, after, before, limit).await?;
+    if ids.is_empty() && !after.is_nil() {
+        // Earlier batches of this pass may have deleted the parents of children that they had to keep.
+        ids = ended_before(connection, session, Uuid::nil(), before, limit).await?;
+    }
     let full = ids.last().filter(|_| ids.len() == limit);
     let last = full.map(|id| ExecutionId::from_bytes(id.into_bytes()));
     cursor.note(last, before);
@@ -146,7 +156,11 @@ async fn ended_before(
 ) -> Result<Vec<Uuid>, Fault> {
     let mut ids = Vec::new();
     while ids.len() < limit {
-        let statement = OldestFirst { after, limit: PAGE };
+        let statement = OldestFirst {
+            after,
+            limit: PAGE,
+            before: before.0,
+        };
         let rows: Vec<(Uuid, i64, Option<i64>)> = session.fetch(connection, statement).await?;
         let Some((last, _, _)) = rows.last() else {
             break;

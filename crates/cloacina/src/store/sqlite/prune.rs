@@ -11,14 +11,18 @@ use super::statement::{query, statement};
 use crate::store::Pruned;
 use crate::types::{ExecutionId, Timestamp};
 
+/// An id below all ids of executions.
+const FIRST: ExecutionId = ExecutionId::from_bytes([0; 16]);
+
 query! {
     /// Reads the executions after an id, in the order of their ids. Returns no end time for two kinds of executions
     /// that must not be deleted yet: a child whose parent is stored, and an execution with a child that has not ended.
     /// Final tasks are such a child.
-    OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
+    /// Looks for open children only in executions that ended before `before`.
+    OldestFirst<'a> { before: i64 => BigInt, after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
     "SELECT id, created_at, CASE WHEN coalesce(links, 0) & 2 AND EXISTS (SELECT 1 FROM cloacina_children AS c \
      JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = cloacina_executions.id) \
-     OR ended_at IS NOT NULL AND EXISTS (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child \
+     OR ended_at < ? AND EXISTS (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child \
      ON child.id = c.child_id WHERE c.parent_id = cloacina_executions.id AND child.ended_at IS NULL) THEN NULL \
      ELSE ended_at END FROM cloacina_executions WHERE id > ? ORDER BY id"
 }
@@ -36,7 +40,9 @@ statement! { DeleteChild<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_ch
 statement! { DeleteLabels<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_labels WHERE execution_id = ?" }
 statement! {
     DeleteExecution<'a> { id: &'a [u8] => Binary, ended_before: i64 => BigInt }
-    "DELETE FROM cloacina_executions WHERE id = ? AND ended_at < ?"
+    "DELETE FROM cloacina_executions WHERE id = ? AND ended_at < ? AND NOT EXISTS \
+     (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS child ON child.id = c.child_id \
+     WHERE c.parent_id = cloacina_executions.id AND child.ended_at IS NULL)"
 }
 
 statement! {
@@ -83,7 +89,12 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     let connection = &mut *writer.lock()?;
     let after = writer.prune_cursor.after(before);
     let ids = writer.peek(connection, |connection| {
-        ended_before(connection, after, before, limit)
+        let ids = ended_before(connection, after, before, limit)?;
+        if !ids.is_empty() || after == FIRST {
+            return Ok(ids);
+        }
+        // Earlier batches of this pass may have deleted the parents of children that they had to keep.
+        ended_before(connection, FIRST, before, limit)
     })?;
     let full = ids.last().filter(|_| ids.len() == limit);
     let last =
@@ -110,8 +121,8 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
             super::ends::prune(connection, before)?;
         }
         for Id(id) in &ids {
-            // The end time is compared again inside the write transaction, because a retry may have restarted the
-            // execution meanwhile.
+            // The conditions are checked again inside the write transaction, because a retry may have restarted the
+            // execution or a child meanwhile.
             if (DeleteExecution {
                 id,
                 ended_before: before.0,
@@ -133,8 +144,7 @@ pub(super) fn count(
     before: Timestamp,
     limit: usize,
 ) -> Result<usize, Fault> {
-    let first = ExecutionId::from_bytes([0; 16]);
-    Ok(ended_before(connection, first, before, limit)?.len())
+    Ok(ended_before(connection, FIRST, before, limit)?.len())
 }
 
 /// Returns at most `limit` executions with ids above `after` that ended before `before`. Stops at the first execution
@@ -147,9 +157,11 @@ fn ended_before(
     limit: usize,
 ) -> Result<Vec<Id>, Fault> {
     let mut ids = Vec::new();
-    let after = after.as_bytes();
-    let rows = OldestFirst { after }
-        .load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
+    let statement = OldestFirst {
+        before: before.0,
+        after: after.as_bytes(),
+    };
+    let rows = statement.load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
     for row in rows {
         let (id, created_at, ended_at) = row?;
         if ids.len() == limit || created_at >= before.0 {
