@@ -113,7 +113,9 @@ def task_options() -> list[str]:
     lines = [line.removeprefix("/// ") for line in MACROS.read_text().splitlines()]
     start = lines.index("| option | meaning |")
     end = next(at for at in range(start, len(lines)) if not lines[at].startswith("|"))
-    return [line.replace(", see below", "") for line in lines[start:end]]
+    # The page of `cargo doc` has these two sections; this page has only the others.
+    elsewhere = re.compile(r"see \*(Maps|Waits)\* below")
+    return [elsewhere.sub(r"see *\1* in `cargo doc`", line) for line in lines[start:end]]
 
 
 def tables() -> str:

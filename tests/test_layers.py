@@ -26,8 +26,8 @@ MAY_IMPORT = {
     "runner": {"types", "workflow", "engine", "store", "runtime"},
 }
 
-# Layers without side effects, whose results depend only on their arguments.
-PURE_LAYERS = {"types", "workflow", "engine"}
+# Layers that use no files, environment, network, processes, threads, database or async runtime.
+LAYERS_WITHOUT_IO = {"types", "workflow", "engine"}
 IO = re.compile(
     r"\b(?:tokio|diesel|diesel_migrations|libsqlite3_sys|std\s*::\s*(?:env|fs|io|net|process|thread))\b"
 )
@@ -145,9 +145,10 @@ def violations(file: Path, source: str) -> list[str]:
     # Test modules may perform I/O and read clocks, so the checks below skip test modules, which are
     # at the end of a file or in `tests.rs`.
     code = "" if module[-1] == "tests" else TEST_MODULE.split(without_noise(source))[0]
-    if layer in PURE_LAYERS:
+    if layer in LAYERS_WITHOUT_IO:
         found += [
-            f"{file}: the pure layer {layer} may not use `{m.group()}`" for m in IO.finditer(code)
+            f"{file}: the layer {layer} performs no I/O and may not use `{m.group()}`"
+            for m in IO.finditer(code)
         ]
     if layer in TIMELESS_LAYERS:
         found += [

@@ -432,8 +432,13 @@ class DefaultRunner(
             blocks: Whether the wait blocks this thread.
 
         Returns:
-            The result if this thread must not be blocked, but the execution has already ended. In
-            all other cases `None`, and the caller may wait.
+            The result, if this thread must not be blocked and the execution has already ended;
+            `None` if the caller may wait.
+
+        Raises:
+            WorkflowError: The wait would block the event loop that runs all `async def` tasks, or
+                a task waits for its own execution.
+            RunnerClosedError: The runner is shut down.
         """
         self._check_open()
         if blocks and runs_event_loop():

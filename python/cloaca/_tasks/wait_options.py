@@ -43,7 +43,10 @@ class WaitOptions:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """The names of the signals that the task waits for."""
+        """The names of the signals whose data the function's parameters can receive.
+
+        Empty for a node, which has no function.
+        """
         return () if self.condition is None or self.is_node else self.condition.signals
 
     def to_definition(self) -> dict[str, Any]:

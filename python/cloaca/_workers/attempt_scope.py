@@ -150,7 +150,7 @@ class LogCapture:
             self._note(now_us(), 30, "cloaca", f"{dropped_text} logged but not stored")
 
 
-# Held while a runner creates its pool of resources.
+# Held while a runner stores its pool of resources, so that all threads use the same pool.
 _making = allocate_lock()
 
 

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_runner_with_heartbeats_survives_a_clock_set_forward() {
+    fn e2_runner_with_heartbeats_survives_a_clock_set_forward() {
         let mut peers = Peers::default();
         for beat in 0..4 {
             let at = Monotonic(beat * 5 * SECOND);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_dead_runner_is_found_although_the_clock_was_set_back() {
+    fn e2_dead_runner_is_found_although_the_clock_was_set_back() {
         let mut peers = Peers::default();
         let row = row(NOW);
         peers.observe(std::slice::from_ref(&row), Monotonic(0));

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_instant_is_unchanged_after_steps_forward_and_back() {
+    fn instant_is_unchanged_after_steps_forward_and_back() {
         let mut machine = Machine::new();
         let (began, began_monotonic) = (machine.wall, machine.monotonic);
         machine.pass(10 * SECOND);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_skipped_time_maps_to_the_instant_of_the_step() {
+    fn skipped_time_maps_to_the_instant_of_the_step() {
         let mut machine = Machine::new();
         machine.pass(SECOND);
         let (wall, at_step) = (machine.wall, machine.monotonic);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_drift_is_not_a_step() {
+    fn drift_is_not_a_step() {
         let mut machine = Machine::new();
         for _ in 0..100 {
             machine.wall = machine.wall + SECOND / 10;

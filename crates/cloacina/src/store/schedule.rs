@@ -94,8 +94,9 @@ pub struct ScheduleWrite<'a> {
     pub record: &'a ScheduleRecord,
     /// The revision that the change is based on.
     pub expected: i64,
-    /// Ticks to record. A recorded tick is changed only if it is queued, or if it was missed, skipped or overlapped and
-    /// now fires. The execution of a tick that is not changed is not submitted.
+    /// Ticks to store. If a tick with the same due time is already stored, it is replaced only if it is queued, or if it
+    /// was missed, skipped or overlapped and the new tick has fired. If it is not replaced, the execution of the new tick
+    /// is not submitted.
     pub ticks: &'a [TickWrite],
     /// Ends of executions for which the trigger was called.
     pub ends: &'a [EndWrite],

@@ -44,7 +44,7 @@ fn token(dispatched: &DispatchedWork) -> WorkToken {
 }
 
 #[test]
-fn b1_wall_clock_change_does_not_time_out_a_task() {
+fn d4_wall_clock_change_does_not_time_out_a_task() {
     let queue = queue_with(1);
     let dispatched = queue.try_take(1, &Clocks(5_000, 100)).unwrap();
     assert!(dispatched.poke);

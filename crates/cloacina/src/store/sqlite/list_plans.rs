@@ -93,7 +93,8 @@ fn list_with_an_indexed_condition_uses_the_index() {
             for plan in plans {
                 assert!(plan.contains(index), "{plan} does not use {index}");
                 assert!(!plan.contains("SCAN"), "{plan}");
-                // A list of children may be sorted in a temporary B-tree, because an execution has only a few children.
+                // A list of children may be sorted in a temporary B-tree, because the index of parents is not in the order
+                // of the children's ids.
                 let is_in_order = query.parent.is_none();
                 assert!(!is_in_order || !plan.contains("TEMP B-TREE"), "{plan}");
             }
