@@ -183,10 +183,12 @@ bench-peers: ## Measure other libraries with the same workloads
 	$(PYTHON) benchmarks/peers/run.py
 
 .PHONY: wheel
-wheel: ## Build the wheel into dist/
+wheel: ## Build the wheel into dist/, from a source distribution and without Node
 	@scripts/setup.sh test wheel
-	rm -f dist/cloaca-*.whl
-	$(BIN)/maturin build --release --compression-level 9 --out dist $(CARGO_FLAGS)
+	rm -f dist/cloaca-*
+	@fake=$$(mktemp -d) && trap 'rm -rf "$$fake"' EXIT && ln -s "$$(command -v false)" "$$fake/node" && \
+		ln -s "$$(command -v false)" "$$fake/npm" && \
+		PATH="$$fake:$$PATH" $(BIN)/maturin build --release --sdist --compression-level 9 --out dist $(CARGO_FLAGS)
 	@test $$(stat -c %s dist/cloaca-*.whl) -le 6500000 || { echo "make: the wheel is larger than 6.5 MB" >&2; exit 1; }
 
 .PHONY: lock

@@ -1,11 +1,16 @@
-"""An idle runner sends only a few statements to PostgreSQL."""
+"""An idle runner sends only a few statements to PostgreSQL, and an open page sends none."""
 
 from __future__ import annotations
 
+import http.client
 import textwrap
 import time
+from urllib.parse import urlsplit
 
+import cloaca
+import cloaca.web
 from processes import PREAMBLE, Ledger, seconds
+from web_support import TOKEN
 
 IDLER = PREAMBLE + textwrap.dedent(
     """
@@ -46,3 +51,29 @@ def test_idle_runners_send_a_statement_at_most_every_two_seconds(
     (tmp_path / "stop").touch()
     for runner in runners:
         assert runner.communicate(timeout=60) == ("", "")
+
+
+def test_open_page_sends_no_statement_to_an_idle_database(server, postgres):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            pass
+
+    name = postgres.rpartition("/")[2]
+    with cloaca.DefaultRunner(postgres) as runner:
+        runner.execute("w")
+    server.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
+    with cloaca.web.serve(postgres, token=TOKEN) as web:
+        stream = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=60)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        stream.request("GET", "/api/v1/stream", headers=headers)
+        events = stream.getresponse()
+        assert events.status == 200
+        assert events.readline()
+        time.sleep(seconds(5))  # Skips the statements with which the server starts to watch.
+        before = statements(server)
+        assert before > 0
+        time.sleep(seconds(10))
+        assert statements(server) == before
+        stream.close()

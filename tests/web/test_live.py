@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref import simple_server
 
 import pytest
@@ -55,6 +58,39 @@ def test_page_survives_a_restart_of_its_server(busy: cloaca.DefaultRunner, open_
         page.locator(".live.live").wait_for(timeout=30_000)
         busy.execute("tick")
         page.get_by_role("button", name="1 new").wait_for(timeout=15_000)
+
+
+def serve_in_a_process(url: str, port: int) -> tuple[subprocess.Popen[str], str]:
+    """Starts `cloaca ui`, and returns the process and the page's address."""
+    command = [sys.executable, "-m", "cloaca", "ui", "-c", url, "--port", str(port), "--no-open"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "CLOACA_UI_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_page_survives_the_death_of_its_server(
+    busy: cloaca.DefaultRunner, tmp_path: Path, open_page: Open
+) -> None:
+    url = f"sqlite:///{tmp_path / 'busy.db'}"
+    server, link = serve_in_a_process(url, 0)
+    try:
+        page = open_page(link, "executions", allows="net::ERR_")
+        page.locator(".live.live").wait_for()
+        server.kill()
+        server.wait(timeout=30)
+        page.locator(".live.offline").wait_for(timeout=30_000)
+        server, _ = serve_in_a_process(url, urlsplit(link).port or 0)
+        page.locator(".live.live").wait_for(timeout=30_000)
+        busy.execute("tick")
+        page.get_by_role("button", name="1 new").wait_for(timeout=15_000)
+    finally:
+        server.kill()
+        server.wait(timeout=30)
 
 
 def test_page_stays_usable_while_20000_executions_run(

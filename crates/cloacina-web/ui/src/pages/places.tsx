@@ -77,7 +77,7 @@ function Prune({ close }: { close: () => void }) {
     setError(null);
     try {
       const answer = await send<{ deleted: number; more: boolean }>("POST", "/database/prune", { older_than: `${Number(days)}d` });
-      say(`${answer.deleted} executions were deleted.${answer.more ? " More can be deleted: delete again." : ""}`);
+      say(`${answer.deleted} ${answer.deleted === 1 ? "execution was" : "executions were"} deleted.${answer.more ? " More can be deleted: delete again." : ""}`);
       close();
     } catch (problem) {
       setError(problem instanceof ApiError ? problem : null);

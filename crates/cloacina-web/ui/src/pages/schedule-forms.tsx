@@ -116,7 +116,7 @@ export function BackfillDialog({ schedule, close }: { schedule: Schedule; close:
       const answer = await send<Backfill>("POST", `/schedules/${part(schedule.id)}/backfill`, { from: instant(from), dry_run: isDry, ...(to.trim() ? { to: instant(to) } : {}) });
       if (isDry) setPlan(answer);
       else {
-        say(`${answer.done} executions were started.`);
+        say(`${answer.done} ${answer.done === 1 ? "execution was" : "executions were"} started.`);
         notice();
         close();
       }

@@ -1,0 +1,227 @@
+"""Each action of the page works by mouse, and by keyboard alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+
+from .conftest import RELEASE, Open, World
+from .test_actions import wait_for_status
+from .test_flow import wait_for_waits
+
+#: Maximum number of times that Tab is pressed to reach an element of the page.
+MAX_TABS = 120
+
+
+class Hands:
+    """Uses the elements of a page by mouse, or by keyboard alone."""
+
+    def __init__(self, page: Any, by: str) -> None:
+        self.page, self.by = page, by
+        page.evaluate("addEventListener('pointerdown', () => { window.clicked = true; })")
+
+    def reach(self, target: Any) -> None:
+        """Presses Tab until an element has the focus."""
+        target.wait_for()
+        for _ in range(MAX_TABS):
+            if target.evaluate("one => one === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"Tab does not reach {target}")
+
+    def press(self, target: Any) -> None:
+        """Presses a button or follows a link."""
+        if self.by == "mouse":
+            target.click()
+        else:
+            self.reach(target)
+            self.page.keyboard.press("Enter")
+
+    def fill(self, field: Any, text: str) -> None:
+        """Replaces the text of a field."""
+        if self.by == "mouse":
+            field.click()
+        else:
+            self.reach(field)
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(text)
+
+    def confirm(self, name: str) -> None:
+        """Presses a button of the open dialog, and waits until the dialog is closed."""
+        dialog = self.page.get_by_role("dialog")
+        self.press(dialog.get_by_role("button", name=name, exact=True))
+        dialog.wait_for(state="detached")
+
+    def done(self) -> None:
+        """Asserts that no mouse was used if the keyboard alone was to be used."""
+        assert self.by == "mouse" or self.page.evaluate("window.clicked") is None
+
+
+BY = pytest.mark.parametrize("by", ["mouse", "keyboard"])
+
+
+def actions(page: Any) -> Any:
+    """Returns the toolbar with the actions of the page."""
+    return page.get_by_role("toolbar", name="Actions")
+
+
+def menu(hands: Hands) -> Any:
+    """Opens the menu with more actions, and returns it."""
+    hands.press(hands.page.locator("summary[aria-label='More actions']"))
+    return hands.page.locator(".menu-body:visible")
+
+
+@BY
+def test_execution_is_paused_resumed_and_cancelled(world: World, open_page: Open, by: str) -> None:
+    RELEASE.clear()
+    handle = world.runner.submit("slow")
+    page = open_page(world.link, f"executions/{handle.id}")
+    hands = Hands(page, by)
+    for action, status in (("Pause", "Paused"), ("Resume", "Running"), ("Cancel", "Cancelled")):
+        hands.press(actions(page).get_by_role("button", name=f"{action}…"))
+        hands.confirm(action)
+        wait_for_status(handle, status)
+        page.locator(f"h1 .state:has-text('{status}')").wait_for()
+    RELEASE.set()
+    hands.done()
+
+
+@BY
+def test_failed_execution_is_retried(world: World, open_page: Open, by: str) -> None:
+    handle = world.runner.submit("orders", {"missing": 5})
+    assert handle.result(timeout=60).status == "Failed"
+    page = open_page(world.link, f"executions/{handle.id}")
+    hands = Hands(page, by)
+    hands.press(actions(page).get_by_role("button", name="Retry…"))
+    hands.confirm("Retry")
+    page.get_by_role("link", name="History").wait_for()
+    assert handle.result(timeout=60).status == "Failed"
+    assert "retried" in {event.type for event in handle.events()}
+    hands.done()
+
+
+@BY
+def test_task_runs_again_from_its_panel(world: World, open_page: Open, by: str) -> None:
+    handle = world.runner.submit("orders", {"day": "2026-03-07"})
+    assert handle.result(timeout=60).status == "Completed"
+    page = open_page(world.link, f"executions/{handle.id}#task=validate")
+    hands = Hands(page, by)
+    hands.press(page.locator(".panel").get_by_role("button", name="Run again from here…"))
+    hands.confirm("Run again")
+    page.locator("h1 .state:has-text('Completed')").wait_for()
+    assert handle.result(timeout=60).tasks["extract"].attempts == 1
+    assert "retried" in {event.type for event in handle.events()}
+    hands.done()
+
+
+@BY
+def test_signal_is_sent(world: World, open_page: Open, by: str) -> None:
+    handle = world.runner.submit("payment", {"order_id": f"by-{by}"})
+    wait_for_waits(world, "payment")
+    page = open_page(world.link, f"executions/{handle.id}")
+    hands = Hands(page, by)
+    waits = page.get_by_role("list", name="Open signals and approvals")
+    hands.press(waits.get_by_role("button", name="Send…"))
+    hands.fill(page.get_by_role("dialog").get_by_label("Data"), '{"amount": 3}')
+    hands.confirm("Send")
+    page.locator("h1 .state:has-text('Completed')").wait_for()
+    hands.done()
+
+
+@BY
+def test_execution_is_deleted(world: World, open_page: Open, by: str) -> None:
+    handle = world.runner.submit("orders", {"day": "2026-03-08"})
+    handle.result(timeout=60)
+    page = open_page(world.link, f"executions/{handle.id}")
+    hands = Hands(page, by)
+    hands.press(menu(hands).get_by_role("button", name="Delete it…"))
+    hands.press(page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True))
+    page.wait_for_url("**/executions")
+    with pytest.raises(cloaca.WorkflowNotFoundError):
+        world.runner.get_execution(handle.id)
+    hands.done()
+
+
+@BY
+def test_execution_is_exported_as_json(
+    world: World, open_page: Open, by: str, tmp_path: Path
+) -> None:
+    page = open_page(world.link, f"executions/{world.completed.id}")
+    hands = Hands(page, by)
+    link = menu(hands).get_by_role("link", name="Export as JSON")
+    with page.expect_download() as download:
+        hands.press(link)
+    download.value.save_as(tmp_path / "execution.json")
+    exported = json.loads((tmp_path / "execution.json").read_text())
+    assert exported["execution"]["id"] == world.completed.id
+    hands.done()
+
+
+@BY
+def test_execution_is_compared_with_the_last_success(
+    world: World, open_page: Open, by: str
+) -> None:
+    page = open_page(world.link, f"executions/{world.failed.id}")
+    hands = Hands(page, by)
+    hands.press(page.get_by_role("link", name="Compare with the last success").first)
+    page.get_by_role("heading", name="First difference").wait_for()
+    first = page.locator("section[aria-labelledby=first]")
+    assert "validate" in first.inner_text()
+    assert "missing" in page.locator("section[aria-labelledby=inputs]").inner_text()
+    hands.press(page.get_by_role("button", name="Swap A and B"))
+    page.wait_for_url(lambda url: f"a={world.failed.id}" in url)
+    hands.done()
+
+
+@BY
+def test_schedule_is_disabled_enabled_and_deleted(world: World, open_page: Open, by: str) -> None:
+    id = world.runner.register_cron_workflow(
+        "wide", "0 4 1 1 *", "UTC", instance_name=f"yearly-{by}"
+    )
+    page = open_page(world.link, f"schedules/{id}")
+    hands = Hands(page, by)
+    hands.press(actions(page).get_by_role("button", name="Disable"))
+    page.get_by_text("The schedule is disabled.").wait_for()
+    assert not world.runner.get_cron_schedule(id)["enabled"]
+    hands.press(actions(page).get_by_role("button", name="Enable"))
+    page.get_by_text("The schedule is enabled.").wait_for()
+    assert world.runner.get_cron_schedule(id)["enabled"]
+    hands.press(actions(page).get_by_role("button", name="Delete…"))
+    hands.press(page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True))
+    page.wait_for_url("**/schedules")
+    assert id not in {schedule["id"] for schedule in world.runner.list_cron_schedules()}
+    hands.done()
+
+
+@BY
+def test_old_executions_are_deleted(world: World, open_page: Open, by: str) -> None:
+    page = open_page(world.link, "database")
+    hands = Hands(page, by)
+    hands.press(page.get_by_role("button", name="Delete old executions…"))
+    hands.fill(page.get_by_label("Ended more than this many days ago"), "10000")
+    hands.confirm("Delete")
+    page.get_by_text("0 executions were deleted.").wait_for()
+    hands.done()
+
+
+@BY
+def test_theme_is_chosen(world: World, open_page: Open, by: str) -> None:
+    page = open_page(world.link)
+    hands = Hands(page, by)
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    hands.press(page.locator("summary[aria-label=Settings]"))
+    hands.press(page.get_by_role("group", name="Theme").get_by_role("button", name="Dark"))
+    page.wait_for_function(f"{background} !== {json.dumps(light)}")
+    page.reload()
+    page.locator("main h1").first.wait_for()
+    assert page.evaluate(background) != light
+    Hands(page, by).press(page.locator("summary[aria-label=Settings]"))
+    hands.press(page.get_by_role("group", name="Theme").get_by_role("button", name="System"))
+    page.wait_for_function(f"{background} === {json.dumps(light)}")
+    hands.done()
