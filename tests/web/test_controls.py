@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cloaca
+from processes import until
 
 from .conftest import RELEASE, Open, World
 from .test_actions import wait_for_status
@@ -97,8 +98,8 @@ def test_failed_execution_is_retried(world: World, open_page: Open, by: str) -> 
     assert handle.result(timeout=60).status == "Failed"
     page = open_page(world.link, f"executions/{handle.id}")
     hands = Hands(page, by)
-    hands.press(actions(page).get_by_role("button", name="Retry…"))
-    hands.confirm("Retry")
+    hands.press(actions(page).get_by_role("button", name="Retry failed tasks…"))
+    hands.confirm("Retry failed tasks")
     page.get_by_role("link", name="History").wait_for()
     assert handle.result(timeout=60).status == "Failed"
     assert "retried" in {event.type for event in handle.events()}
@@ -213,15 +214,19 @@ def test_old_executions_are_deleted(world: World, open_page: Open, by: str) -> N
 def test_theme_is_chosen(world: World, open_page: Open, by: str) -> None:
     page = open_page(world.link)
     hands = Hands(page, by)
-    background = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(background)
+
+    def background() -> str:
+        shown: str = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        return shown
+
+    light = background()
     hands.press(page.locator("summary[aria-label=Settings]"))
     hands.press(page.get_by_role("group", name="Theme").get_by_role("button", name="Dark"))
-    page.wait_for_function(f"{background} !== {json.dumps(light)}")
+    until("the page is dark", lambda: background() != light)
     page.reload()
     page.locator("main h1").first.wait_for()
-    assert page.evaluate(background) != light
+    assert background() != light
     Hands(page, by).press(page.locator("summary[aria-label=Settings]"))
     hands.press(page.get_by_role("group", name="Theme").get_by_role("button", name="System"))
-    page.wait_for_function(f"{background} === {json.dumps(light)}")
+    until("the page is light", lambda: background() == light)
     hands.done()

@@ -82,7 +82,7 @@ def test_page_survives_the_death_of_its_server(
         page = open_page(link, "executions", allows="net::ERR_")
         page.locator(".live.live").wait_for()
         server.kill()
-        server.wait(timeout=30)
+        server.communicate(timeout=30)
         page.locator(".live.offline").wait_for(timeout=30_000)
         server, _ = serve_in_a_process(url, urlsplit(link).port or 0)
         page.locator(".live.live").wait_for(timeout=30_000)
@@ -90,7 +90,7 @@ def test_page_survives_the_death_of_its_server(
         page.get_by_role("button", name="1 new").wait_for(timeout=15_000)
     finally:
         server.kill()
-        server.wait(timeout=30)
+        server.communicate(timeout=30)
 
 
 def test_page_stays_usable_while_20000_executions_run(

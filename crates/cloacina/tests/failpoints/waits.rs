@@ -35,11 +35,13 @@ fn approve_once(engine: &EngineHandle, id: ExecutionId) {
     });
 }
 
-/// Checks that no wait is open and that no inbox message is left. Returns the result of the execution.
+/// Checks that no wait of the workflow `waits` is open and that no inbox message is left. Returns the result of the
+/// execution. After a crash, executions of other workflows that the earlier run has started can still wait.
 fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> WaitsEnd {
     for kind in WaitKind::ALL {
         let filter = WaitFilter {
             kind: Some(*kind),
+            workflow: Some("waits".into()),
             ..WaitFilter::default()
         };
         let open = retry(|| engine.inspector().waits(&filter)).items;
