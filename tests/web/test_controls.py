@@ -14,6 +14,7 @@ from processes import until
 from .conftest import RELEASE, Open, World
 from .test_actions import wait_for_status
 from .test_flow import wait_for_waits
+from .test_pages import violations
 
 #: Maximum number of times that Tab is pressed to reach an element of the page.
 MAX_TABS = 120
@@ -53,8 +54,10 @@ class Hands:
         self.page.keyboard.insert_text(text)
 
     def confirm(self, name: str) -> None:
-        """Presses a button of the open dialog, and waits until the dialog is closed."""
+        """Checks the open dialog with axe, presses its button, and waits until it is closed."""
         dialog = self.page.get_by_role("dialog")
+        dialog.wait_for()
+        assert violations(self.page) == []
         self.press(dialog.get_by_role("button", name=name, exact=True))
         dialog.wait_for(state="detached")
 
@@ -149,17 +152,34 @@ def test_execution_is_deleted(world: World, open_page: Open, by: str) -> None:
 
 
 @BY
-def test_execution_is_exported_as_json(
-    world: World, open_page: Open, by: str, tmp_path: Path
+@pytest.mark.parametrize("name", ["Export as JSON", "Export as an HTML file"])
+def test_execution_is_exported(
+    world: World, open_page: Open, by: str, name: str, tmp_path: Path
 ) -> None:
     page = open_page(world.link, f"executions/{world.completed.id}")
     hands = Hands(page, by)
-    link = menu(hands).get_by_role("link", name="Export as JSON")
+    link = menu(hands).get_by_role("link", name=name)
     with page.expect_download() as download:
         hands.press(link)
-    download.value.save_as(tmp_path / "execution.json")
-    exported = json.loads((tmp_path / "execution.json").read_text())
-    assert exported["execution"]["id"] == world.completed.id
+    download.value.save_as(tmp_path / "exported")
+    exported = (tmp_path / "exported").read_text()
+    if name == "Export as JSON":
+        assert json.loads(exported)["execution"]["id"] == world.completed.id
+    else:
+        assert exported.startswith("<!doctype html>")
+        assert world.completed.id in exported
+    hands.done()
+
+
+@BY
+def test_terminal_command_is_copied(world: World, open_page: Open, by: str) -> None:
+    page = open_page(world.link, f"executions/{world.completed.id}")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    hands = Hands(page, by)
+    hands.press(menu(hands).get_by_role("button", name="Copy the terminal command"))
+    page.get_by_text(f"Copied: cloaca show {world.completed.id}").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"cloaca show {world.completed.id}"
     hands.done()
 
 
@@ -196,6 +216,33 @@ def test_schedule_is_disabled_enabled_and_deleted(world: World, open_page: Open,
     hands.press(page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True))
     page.wait_for_url("**/schedules")
     assert id not in {schedule["id"] for schedule in world.runner.list_cron_schedules()}
+    hands.done()
+
+
+def test_schedule_is_created_run_and_backfilled_by_keyboard(world: World, open_page: Open) -> None:
+    page = open_page(world.link, "schedules")
+    hands = Hands(page, "keyboard")
+    hands.press(page.get_by_role("button", name="New schedule…"))
+    dialog = page.get_by_role("dialog", name="New schedule")
+    hands.reach(dialog.locator("#schedule-workflow"))
+    page.keyboard.type("agent")
+    hands.fill(dialog.locator("#schedule-cron"), "30 5 * * 6")
+    dialog.get_by_role("list", name="Next times").get_by_text("05:30:00").first.wait_for()
+    hands.press(dialog.get_by_role("button", name="Create"))
+    page.wait_for_url("**/schedules/*")
+    page.get_by_role("heading", name="agent").wait_for()
+    hands.press(actions(page).get_by_role("button", name="Backfill…"))
+    dialog = page.get_by_role("dialog", name="Backfill agent")
+    hands.fill(dialog.locator("#backfill-from"), "2026-01-01")
+    hands.fill(dialog.locator("#backfill-to"), "2026-01-20")
+    hands.press(dialog.get_by_role("button", name="Show what would start"))
+    dialog.get_by_text("3 of 3 due times").wait_for()
+    hands.confirm("Start 3")
+    page.get_by_role("cell", name="backfill").first.wait_for()
+    hands.press(actions(page).get_by_role("button", name="Run now…"))
+    hands.press(page.get_by_role("dialog").get_by_role("button", name="Run now", exact=True))
+    page.wait_for_url("**/executions/*")
+    page.locator("h1 .state:has-text('Completed')").wait_for()
     hands.done()
 
 
