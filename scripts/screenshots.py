@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 WIDTH = 1200
 HEIGHT = 660
+#: The size of the picture `phone`.
+PHONE = {"width": 390, "height": 760}
 #: Maximum size of a picture in bytes. The limit keeps the repository and the documentation small.
 MAX_PICTURE = 150_000
 
@@ -53,6 +55,7 @@ def main() -> int:
                 "waiting": "waiting",
                 "rerun": f"workflows/orders/start?from={failed}",
                 "compare": f"compare?a=last-success&b={failed}",
+                "phone": f"executions/{failed}",
             }
             with sync_playwright() as tools:
                 browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -66,6 +69,8 @@ def main() -> int:
                     page.goto(server["link"])
                     for name, path in pages.items():
                         page.goto("about:blank")
+                        size = {"width": WIDTH, "height": HEIGHT}
+                        page.set_viewport_size(PHONE if name == "phone" else size)
                         page.goto(url + path)
                         page.locator("main h1").first.wait_for()
                         page.wait_for_timeout(1200)
