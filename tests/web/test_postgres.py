@@ -49,6 +49,16 @@ def test_open_page_shows_changes_of_a_sole_runner_on_postgres(
     page.locator(f"tbody tr:first-child a[href*='{new}']").wait_for()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_tenants_page_has_no_accessibility_violation(
+    served: tuple[cloaca.DefaultRunner, Any], open_page: Open, theme: str
+) -> None:
+    _, web = served
+    page = open_page(web.link, "tenants", theme)
+    page.get_by_role("cell", name="acme_page", exact=True).wait_for()
+    assert violations(page) == []
+
+
 def test_tenants_are_listed_and_picked(
     served: tuple[cloaca.DefaultRunner, Any], open_page: Open
 ) -> None:

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// The states of tasks, with the same numbers as in the engine. Executions use these numbers too. Every state below
-/// `COMPLETED` is unfinished.
+/// The states of tasks, with the same numbers as in the engine. The benchmark uses them for executions too, whose numbers
+/// in the engine differ. Every state below `COMPLETED` is unfinished.
 pub const PENDING: i32 = 0;
 pub const RUNNING: i32 = 2;
 pub const COMPLETED: i32 = 3;

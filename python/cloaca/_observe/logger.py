@@ -23,9 +23,6 @@ _RECORD_ATTRIBUTES = frozenset(
 # `logging.WARNING`, the logger's level if the program sets no level.
 _WARNING = 30
 
-# The logger `cloaca`, once `effective_level` has found that the program has loaded `logging`.
-_found: Logger | None = None
-
 # The `target` of records about executions and attempts. Their messages end with the execution's id.
 _RUN_TARGET = "cloacina::run"
 
@@ -35,14 +32,12 @@ def effective_level() -> int:
 
     Does not load `logging` if the program has not loaded it.
     """
-    # Each submission calls this function, so it avoids the slower `getEffectiveLevel`, and asks for
-    # the logger only once. The logger's parent is the root logger.
-    global _found
-    if _found is None:
-        if "logging" not in sys.modules:
-            return _WARNING
-        _found = logger()
-    return _found.level or _found.root.level
+    if "logging" not in sys.modules:
+        return _WARNING
+    found = logger()
+    # Each submission calls this function, so it avoids the slower `getEffectiveLevel`. The logger's
+    # parent is the root logger.
+    return found.level or found.root.level
 
 
 def prepare() -> int:

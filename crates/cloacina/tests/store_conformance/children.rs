@@ -226,6 +226,17 @@ pub fn m2_second_child_with_the_same_generation_is_refused(subject: Subject) {
     assert!(world.store.load(&[parent.id]).unwrap().is_empty());
 }
 
+/// Stores a parent and its child. Returns a time after their ends.
+fn store_family(world: &World, parent: &ExecutionRecord, child: &ExecutionRecord) -> Timestamp {
+    let batch = Batch {
+        submits: vec![world.submission(parent), world.submission(child)],
+        flow: links(&[child]),
+        ..world.batch()
+    };
+    world.store.commit(&batch).unwrap();
+    Timestamp(NOW.0 + 1_000_000_000)
+}
+
 pub fn m8_child_is_not_pruned_before_its_parent(subject: Subject) {
     let world = World::new(subject, 1);
     let parent = world.ready(&[0]);
@@ -233,15 +244,7 @@ pub fn m8_child_is_not_pruned_before_its_parent(subject: Subject) {
     let mut child = child_of(&world, parent.id, 1, 1);
     child.status = ended;
     child.ended_at = Some(NOW);
-    world
-        .store
-        .commit(&Batch {
-            submits: vec![world.submission(&parent), world.submission(&child)],
-            flow: links(&[&child]),
-            ..world.batch()
-        })
-        .unwrap();
-    let later = Timestamp(NOW.0 + 1_000_000_000);
+    let later = store_family(&world, &parent, &child);
     assert_eq!(world.store.prune(later, 10).unwrap().executions, 0);
     assert_eq!(world.store.load(&[child.id]).unwrap().len(), 1);
 }
@@ -252,15 +255,7 @@ pub fn m8_parent_with_an_open_child_is_kept(subject: Subject) {
     parent.status = cloacina::types::ExecutionStatus::Cancelled;
     parent.ended_at = Some(NOW);
     let child = child_of(&world, parent.id, 1, 1);
-    world
-        .store
-        .commit(&Batch {
-            submits: vec![world.submission(&parent), world.submission(&child)],
-            flow: links(&[&child]),
-            ..world.batch()
-        })
-        .unwrap();
-    let later = Timestamp(NOW.0 + 1_000_000_000);
+    let later = store_family(&world, &parent, &child);
     assert_eq!(world.store.count_prunable(later, 10).unwrap(), 0);
     assert_eq!(world.store.prune(later, 10).unwrap().executions, 0);
     assert!(!world.store.delete_execution(parent.id).unwrap());
