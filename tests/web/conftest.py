@@ -226,10 +226,11 @@ def open_page(browser: Any) -> Iterator[Open]:
             if message.type in ("error", "warning") and not (allows and allows in message.text):
                 problems.append(f"console: {message.text}")
 
-        page.on("request", check_request)
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        # The listeners are attached before the first load, and to all pages that the page opens.
+        context.on("request", check_request)
+        context.on("weberror", lambda error: problems.append(f"error: {error.error}"))
+        context.on("console", check_message)
         page.goto(link)
-        page.on("console", check_message)
         if path:
             page.goto(own + path)
         page.locator("main h1").first.wait_for()
