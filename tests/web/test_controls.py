@@ -110,6 +110,27 @@ def test_failed_execution_is_retried(world: World, open_page: Open, by: str) -> 
 
 
 @BY
+def test_all_matching_failed_executions_are_retried(world: World, open_page: Open, by: str) -> None:
+    label = f"retry-{by}"
+    entry = {"workflow": "orders", "context": {"missing": 5}, "labels": {"wave": label}}
+    handles = world.runner.submit_many([entry] * 3)
+    other = world.runner.submit("orders", {"missing": 5}, labels={"wave": "other"})
+    for handle in (*handles, other):
+        assert handle.result(timeout=60).status == "Failed"
+    page = open_page(world.link, f"executions?label.wave={label}&status=Failed")
+    hands = Hands(page, by)
+    hands.press(page.get_by_role("button", name="Retry failed tasks: all that match"))
+    page.get_by_role("dialog").get_by_text("3 of 3 will be retried").wait_for()
+    hands.confirm("Retry failed tasks (3)")
+    page.get_by_text("3 executions were retried.").wait_for()
+    for handle in handles:
+        assert handle.result(timeout=60).status == "Failed"
+        assert "retried" in {event.type for event in handle.events()}
+    assert "retried" not in {event.type for event in other.events()}
+    hands.done()
+
+
+@BY
 def test_task_runs_again_from_its_panel(world: World, open_page: Open, by: str) -> None:
     handle = world.runner.submit("orders", {"day": "2026-03-07"})
     assert handle.result(timeout=60).status == "Completed"

@@ -77,7 +77,9 @@ def test_parallel_of_a_map_is_changed_by_keyboard(
     field.fill("0")
     dialog.get_by_text("The limit must be a whole number of at least 1.").wait_for()
     field.fill("7")
-    assert violations(page) == []
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        assert violations(page) == []
     page.keyboard.press("Enter")
     dialog.wait_for(state="detached")
     panel.get_by_text("at most 7 at once").wait_for()
