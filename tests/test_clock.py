@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from conftest import Script
-from processes import PREAMBLE, Ledger, until
+from processes import PREAMBLE, Ledger, build_wall_clock, set_clock, until
 
-HERE = Path(__file__).resolve().parent
 HOUR = 3600.0
 
 PROGRAM = (
@@ -64,10 +61,7 @@ with cloaca.DefaultRunner(sys.argv[1], config=config) as runner:
 @pytest.fixture(scope="module")
 def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that shifts the wall clock of each process that preloads the library."""
-    library = tmp_path_factory.mktemp("clock") / "wall_clock.so"
-    source = HERE / "wall_clock.c"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
-    return library
+    return build_wall_clock(tmp_path_factory.mktemp("clock"))
 
 
 def test_e2_clock_jump_ends_no_lease_and_no_task_early(
@@ -101,12 +95,3 @@ def test_e2_clock_jump_ends_no_lease_and_no_task_early(
     ticks = [" ".join(line) for line in ledger.lines("tick")]
     assert ticks
     assert len(ticks) == len(set(ticks)), "a tick fired twice"
-
-
-def set_clock(file: Path, offset: float) -> None:
-    """Shifts the wall clock of all processes that map the file, by changing the file in place."""
-    if file.exists():
-        with file.open("r+b") as opened:
-            opened.write(struct.pack("d", offset))
-    else:
-        file.write_bytes(struct.pack("d", offset))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import cloaca
 
@@ -162,6 +163,30 @@ def test_arrow_keys_select_tasks_in_the_graph(world: World, open_page: Open) -> 
     page.wait_for_url("**#task=validate")
     page.keyboard.press("Escape")
     page.locator(".panel").wait_for(state="detached")
+
+
+def test_day_of_submission_is_chosen_by_name_and_by_date(world: World, open_page: Open) -> None:
+    page = open_page(world.link, "executions")
+    rows = page.locator("tbody tr")
+    rows.first.wait_for()
+    submitted = page.get_by_label("Submitted")
+    submitted.select_option("today")
+    chips = page.get_by_role("list", name="Active filters")
+    today = str(chips.inner_text()).removeprefix("submitted on ").split("\n")[0]
+    # The day is one of the page's time zone, which is nine hours ahead of UTC.
+    assert parse_qs(urlsplit(page.url).query)["since"][0].endswith("T15:00:00.000Z")
+    rows.first.wait_for()
+    submitted.select_option("on a day…")
+    day = page.get_by_label("Day", exact=True)
+    assert day.input_value() == today
+    day.fill("1999-12-31")
+    page.get_by_text("Without submitted on 1999-12-31").wait_for()
+    page.reload()
+    assert day.input_value() == "1999-12-31"
+    page.get_by_role("button", name="Drop it").click()
+    rows.first.wait_for()
+    assert submitted.input_value() == ""
+    assert "until" not in page.url
 
 
 def test_page_follows_a_running_execution(world: World, open_page: Open) -> None:

@@ -7,14 +7,19 @@ key presses or clicks than `MOST` has become harder.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cloaca
 import cloaca.web
+from processes import build_wall_clock, set_clock
 
 from .conftest import TOKEN, Open, define_workflows
 from .test_actions import wait_for_status
@@ -22,16 +27,62 @@ from .test_actions import wait_for_status
 #: Maximum time for a task, in seconds. On an idle machine, a task takes less than 5 s.
 PATIENCE = 60
 #: Maximum number of key presses and clicks for each task. Typing a text counts as one action.
-MOST = {"traceback": 12, "rerun": 20, "why": 6, "cancel": 20, "approve": 20}
+MOST = {"traceback": 16, "rerun": 20, "why": 6, "cancel": 20, "approve": 20}
 #: The number of executions that the operator cancels.
 MANY = 500
 
 
-class Scenario:
-    """A runner on a database with executions that need an operator, and the link of a server."""
+#: A program that runs a failing execution of each of two workflows, and prints the first one's id.
+FAILING = """
+import sys
+import cloaca
+from web.conftest import define_workflows
 
-    def __init__(self, link: str, runner: cloaca.DefaultRunner) -> None:
+define_workflows()
+
+with cloaca.WorkflowBuilder("refunds"):
+
+    @cloaca.task(retry_attempts=1)
+    def refund(context):
+        raise ValueError("no refund")
+
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    failed = runner.submit("orders", {"missing": int(sys.argv[2])})
+    for handle in (failed, runner.submit("refunds")):
+        handle.result(timeout=60)
+    print(failed.id)
+"""
+
+
+def fail_earlier(url: str, folder: Path, days: int, missing: int) -> str:
+    """Runs failing executions in a process whose clock is some days behind; returns an id."""
+    clock = folder / f"clock-{days}"
+    set_clock(clock, -86400.0 * days)
+    tests = Path(__file__).resolve().parents[1]
+    paths = [str(tests), *(path for path in sys.path if path)]
+    library = folder / "wall_clock.so"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "LD_PRELOAD": str(library if library.exists() else build_wall_clock(folder)),
+        "CLOCK_FILE": str(clock),
+    }
+    command = [sys.executable, "-c", FAILING, url, str(missing)]
+    ended = subprocess.run(
+        command, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    return ended.stdout.splitlines()[-1]
+
+
+class Scenario:
+    """A runner on a database with executions that need an operator, and the link of a server.
+
+    One execution of `orders` failed yesterday. Others failed three days ago and today.
+    """
+
+    def __init__(self, link: str, runner: cloaca.DefaultRunner, days: dict[int, str]) -> None:
         self.link, self.runner = link, runner
+        self.failed_yesterday = days[1]
         runner.execute("orders", {"day": "2026-03-02"})
         self.failed = runner.submit("orders", {"day": "2026-03-03", "missing": 7})
         self.failed.result(timeout=60)
@@ -49,9 +100,11 @@ def scenario(
         server = request.getfixturevalue("server")
         server.sql("CREATE DATABASE web_scenario")
         url = f"{server.url.rpartition('/')[0]}/web_scenario"
+    folder = tmp_path_factory.mktemp("earlier")
+    days = {days: fail_earlier(url, folder, days, missing=100 + days) for days in (3, 1)}
     define_workflows()
     with cloaca.DefaultRunner(url) as runner, cloaca.web.serve(url, token=TOKEN) as web:
-        yield Scenario(web.link, runner)
+        yield Scenario(web.link, runner, days)
 
 
 class Operator:
@@ -87,7 +140,8 @@ class Operator:
         """Returns the text and the labels of the focused element."""
         text: str = self.page.evaluate("""() => {
             const one = document.activeElement;
-            return [one.innerText, one.ariaLabel, one.labels?.[0]?.innerText].join(" ");
+            const text = one.matches("select") ? "" : one.innerText;
+            return [text, one.ariaLabel, one.labels?.[0]?.innerText].join(" ");
         }""")
         return text
 
@@ -117,19 +171,24 @@ BY = pytest.mark.parametrize("by", ["keyboard", "mouse"])
 
 
 @BY
-def test_failed_execution_and_its_traceback_are_found(
+def test_failed_execution_of_yesterday_and_its_traceback_are_found(
     scenario: Scenario, open_page: Open, by: str
 ) -> None:
     page = open_page(scenario.link)
     use = operator(page, "traceback", by)
+    rows = page.locator("tbody tr")
     if by == "keyboard":
         use.press("Control+k")
         use.type("failed executions of orders")
         page.get_by_role("option", name="Failed executions of orders").wait_for()
         use.press("Enter")
         page.wait_for_url("**/executions?**")
-        page.locator("tbody tr").first.wait_for()
-        use.press("j", "Enter")
+        page.locator("main:focus").wait_for()
+        use.tab_to_text("Submitted")
+        use.type("yesterday")
+        page.get_by_role("list", name="Active filters").get_by_text("submitted on").wait_for()
+        rows.nth(1).wait_for(state="detached")
+        use.press("Escape", "j", "Enter")
         page.locator(".why summary").wait_for()
         use.press("e")
         use.tab_to_text("Traceback")
@@ -140,12 +199,14 @@ def test_failed_execution_and_its_traceback_are_found(
         page.wait_for_url("**status=Failed")
         page.get_by_label("Workflow").select_option("orders")
         page.wait_for_url("**workflow=orders")
+        page.get_by_label("Submitted").select_option("yesterday")
         # The filter is shown above the list, which moves down.
-        page.get_by_role("list", name="Active filters").wait_for()
-        use.click(page.locator(f"tbody a[href$='{scenario.failed.id}']"))
+        page.get_by_role("list", name="Active filters").get_by_text("submitted on").wait_for()
+        rows.nth(1).wait_for(state="detached")
+        use.click(rows.locator("a.mono"))
         use.click(page.locator(".why summary"))
-    page.locator(".why pre.code", has_text="rows have no customer").wait_for()
-    assert page.url.endswith(scenario.failed.id)
+    page.locator(".why pre.code", has_text="101 rows have no customer").wait_for()
+    assert page.url.endswith(scenario.failed_yesterday)
     use.done()
     assert page.evaluate("window.clicked") is None or by == "mouse"
 

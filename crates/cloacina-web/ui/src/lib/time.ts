@@ -55,6 +55,25 @@ export function precise(text: string): string {
   return `${clock(text, true)}${fraction ? `.${fraction.slice(0, 6)}` : ""} ${zoneName(new Date(text))}`;
 }
 
+/** Returns the date of a time, like 2026-11-30, in the time zone of the page. */
+export function dateOf(time: Date): string {
+  const [year = 0, month = 0, day = 0] = fields(time);
+  return `${year}-${two(month)}-${two(day)}`;
+}
+
+/** Returns the first instant of a date, or of the date `later` days after it, in the time zone of the page; null if the text is not a date. */
+export function startOf(date: string, later = 0): string | null {
+  const [year = NaN, month = NaN, day = NaN] = /^\d{4}-\d\d-\d\d$/.test(date) ? date.split("-").map(Number) : [];
+  const start = zone.value === "utc" ? new Date(Date.UTC(year, month - 1, day + later)) : new Date(year, month - 1, day + later);
+  return Number.isNaN(start.getTime()) ? null : start.toISOString();
+}
+
+/** Returns today's date, or the date `earlier` days before it. */
+export function today(earlier = 0): string {
+  const start = startOf(dateOf(new Date(now.peek())), -earlier);
+  return start === null ? "" : dateOf(new Date(start));
+}
+
 /** Returns the microseconds since 1970. */
 export function micros(text: string): number {
   const digits = /\.(\d+)/.exec(text)?.[1]?.padEnd(6, "0").slice(3, 6) ?? "0";

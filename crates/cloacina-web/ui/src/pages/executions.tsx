@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { useKeys } from "../lib/keys.ts";
 import { go, query, setQuery, url } from "../lib/route.ts";
-import { duration, grouped, now } from "../lib/time.ts";
+import { dateOf, duration, grouped, now, startOf, today } from "../lib/time.ts";
 import type { Count, Page, Status, Summary, Workflow } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { Command, Copy, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
@@ -13,6 +13,10 @@ import { State } from "../parts/state.tsx";
 
 const STATES: Status[] = ["Pending", "Running", "Paused", "Completed", "Failed", "Cancelled"];
 const SPANS = [["", "any time"], ["1h", "last hour"], ["24h", "last 24 h"], ["7d", "last 7 days"], ["30d", "last 30 days"]] as const;
+/** Days that can be chosen by name, each with the number of days before today. */
+const DAYS = [["today", 0], ["yesterday", 1]] as const;
+/** The query parameters that limit the time of submission. */
+const PERIOD = ["since", "until"];
 const FILTERS = ["status", "-status", "workflow", "version", "key", "since", "until", "id", "error", "schedule", "runner", "parent"];
 
 export const FIRST_WORKFLOW = `import cloaca
@@ -30,12 +34,12 @@ with cloaca.WorkflowBuilder("etl") as builder:
     builder.add_task(load)
 `;
 
-/** Returns the active filters as the query of a request, without the filter `omitted`. */
-function filterPath(omitted?: string): string {
+/** Returns the active filters as the query of a request, without the filters in `omitted`. */
+function filterPath(omitted: readonly string[] = []): string {
   const search = new URLSearchParams();
   for (const name of [...new Set(query.value.keys())]) {
     const isFilter = FILTERS.includes(name) || /^(tag|label|input)\./.test(name);
-    if (!isFilter || name === omitted) continue;
+    if (!isFilter || omitted.includes(name)) continue;
     for (const value of query.value.getAll(name)) search.append(name, value);
   }
   return search.toString();
@@ -47,6 +51,54 @@ function activeFilters(): [string, string][] {
 
 function drop(name: string, value: string): void {
   setQuery({ [name]: query.value.getAll(name).filter((other) => other !== value), cursor: null });
+}
+
+/** Returns the date that the filter selects; null if the filter selects another period, or none. */
+function chosenDate(): string | null {
+  const since = query.value.get("since");
+  if (!since || !Number.isFinite(Date.parse(since))) return null;
+  const date = dateOf(new Date(since));
+  return startOf(date) === since && startOf(date, 1) === query.value.get("until") ? date : null;
+}
+
+const chooseDate = (date: string) => setQuery({ since: startOf(date), until: startOf(date, 1), cursor: null });
+
+/** A choice of the period in which the executions were submitted: a span before now, a named day, or any day. */
+function Submitted() {
+  const [isPicking, setPicking] = useState(false);
+  const since = query.value.get("since") ?? "";
+  const isSpan = !query.value.has("until") && SPANS.some(([span]) => span === since);
+  const date = chosenDate();
+  const named = DAYS.find(([, earlier]) => today(earlier) === date)?.[0];
+  const value = isPicking ? "day" : isSpan ? since : date === null ? "other" : (named ?? "day");
+  return (
+    <>
+      <label>
+        <span>Submitted</span>
+        <select value={value} onChange={(event) => {
+          const { value: chosen } = event.currentTarget;
+          const day = DAYS.find(([name]) => name === chosen);
+          setPicking(chosen === "day");
+          if (day) chooseDate(today(day[1]));
+          else if (chosen !== "day") setQuery({ since: chosen, until: null, cursor: null });
+        }}>
+          {SPANS.map(([span, text]) => <option key={span} value={span}>{text}</option>)}
+          {DAYS.map(([name]) => <option key={name} value={name}>{name}</option>)}
+          <option value="day">on a day…</option>
+          {value === "other" && <option value="other" disabled>another period</option>}
+        </select>
+      </label>
+      {value === "day" && (
+        <label>
+          <span>Day</span>
+          <input type="date" value={date ?? ""} max={today()} onInput={(event) => {
+            // While a date is typed, it can have a year like 0002.
+            if (event.currentTarget.value >= "1970") chooseDate(event.currentTarget.value);
+          }} />
+        </label>
+      )}
+    </>
+  );
 }
 
 /** Returns the filters in the form that the API's bulk route expects. */
@@ -108,12 +160,7 @@ function Filters() {
           {data?.items.map(({ name }) => <option key={name} value={name}>{name}</option>)}
         </select>
       </label>
-      <label>
-        <span>Submitted</span>
-        <select value={query.value.get("since") ?? ""} onChange={(event) => setQuery({ since: event.currentTarget.value, cursor: null })}>
-          {SPANS.map(([span, text]) => <option key={span} value={span}>{text}</option>)}
-        </select>
-      </label>
+      <Submitted />
       <label>
         <span>Key</span>
         <input value={key} placeholder="the whole key" onInput={(event) => setKey(event.currentTarget.value)}
@@ -145,20 +192,23 @@ function Scanned({ page }: { page: Page<Summary> }) {
 function NoMatch() {
   const filters = activeFilters();
   const { data } = useLoad(filterPath(), async (signal) => {
-    const found: [string, string, number, boolean][] = [];
-    for (const name of new Set(filters.map(([name]) => name))) {
-      const page = await get<Page<Summary>>(`/executions?${filterPath(name)}&limit=50`, signal);
-      found.push([name, query.value.getAll(name).join(", "), page.items.length, page.next !== null]);
+    const found: [string[], string, number, boolean][] = [];
+    const date = chosenDate();
+    const groups = [...new Set(filters.map(([name]) => name))].filter((name) => date === null || !PERIOD.includes(name)).map((name) => [name]);
+    for (const names of date === null ? groups : [...groups, PERIOD]) {
+      const page = await get<Page<Summary>>(`/executions?${filterPath(names)}&limit=50`, signal);
+      const text = names === PERIOD ? `submitted on ${date}` : `${names[0]} = ${query.value.getAll(names[0] ?? "").join(", ")}`;
+      found.push([names, text, page.items.length, page.next !== null]);
     }
     return found;
   });
   return (
     <Empty title="No execution matches">
       <ul class="plain-list">
-        {data?.map(([name, value, count, more]) => (
-          <li key={name}>
-            Without <code>{name} = {value}</code>: {count}{more ? " or more" : ""}{" "}
-            <button type="button" onClick={() => setQuery({ [name]: null, cursor: null })}>Drop it</button>
+        {data?.map(([names, text, count, more]) => (
+          <li key={text}>
+            Without <code>{text}</code>: {count}{more ? " or more" : ""}{" "}
+            <button type="button" onClick={() => setQuery({ ...Object.fromEntries(names.map((name) => [name, null])), cursor: null })}>Drop it</button>
           </li>
         ))}
       </ul>
@@ -250,7 +300,8 @@ export function ExecutionsPage() {
     Escape: () => setSelected(new Map()),
   });
 
-  const chips = activeFilters().filter(([name]) => name !== "status");
+  const date = chosenDate();
+  const chips = activeFilters().filter(([name]) => name !== "status" && (date === null || !PERIOD.includes(name)));
   const isAll = items.length > 0 && items.every((item) => selected.has(item.id));
   return (
     <>
@@ -259,8 +310,13 @@ export function ExecutionsPage() {
         {waiting > 0 && <button type="button" class="primary small" onClick={show}>{waiting} new</button>}
       </div>
       <Filters />
-      {chips.length > 0 && (
+      {(chips.length > 0 || date !== null) && (
         <ul class="chips" aria-label="Active filters">
+          {date !== null && (
+            <li>
+              <button type="button" class="chip" title="Drop this filter" onClick={() => setQuery({ since: null, until: null, cursor: null })}>submitted on {date} <span aria-hidden="true">×</span></button>
+            </li>
+          )}
           {chips.map(([name, value]) => (
             <li key={name + value}>
               <button type="button" class="chip" title="Drop this filter" onClick={() => drop(name, value)}>{name} = {value} <span aria-hidden="true">×</span></button>
