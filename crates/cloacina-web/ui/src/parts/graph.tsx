@@ -19,10 +19,22 @@ const HEIGHT = 32;
 const TOOLS = 124;
 const MARKS: Record<string, string> = { C: "✓", F: "✕", R: "◐", p: "○", r: "○", w: "◷", S: "⇥", X: "⊘" };
 
+/** While a graph with at least this number of tasks is dragged, a picture of it is moved instead of drawing each frame. */
+const MIN_PICTURED = 500;
+
 interface View {
   scale: number;
   x: number;
   y: number;
+}
+
+/** A picture of the graph that is larger than the canvas by `margin` pixels on each side. */
+interface Picture {
+  image: OffscreenCanvas;
+  view: View;
+  margin: { x: number; y: number };
+  /** What the picture shows. A picture of other contents is drawn again. */
+  of: readonly unknown[];
 }
 
 const centre = (graph: Graph, index: number): [number, number] => [
@@ -43,14 +55,14 @@ function fit(graph: Graph, width: number, height: number): View {
   };
 }
 
-function cut(context: CanvasRenderingContext2D, text: string, width: number): string {
+function cut(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, text: string, width: number): string {
   if (context.measureText(text).width <= width) return text;
   let length = text.length;
   while (length > 3 && context.measureText(`${text.slice(0, length)}…`).width > width) length = Math.floor(length * 0.9);
   return `${text.slice(0, length)}…`;
 }
 
-export function drawGraph(context: CanvasRenderingContext2D, size: { width: number; height: number }, graph: Graph, states: string,
+export function drawGraph(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, size: { width: number; height: number }, graph: Graph, states: string,
   view: View, colours: Palette, selected: number, again: ReadonlySet<number> | null): void {
   const { scale } = view;
   context.fillStyle = colours.ground ?? "";
@@ -205,9 +217,32 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   const canvas = useRef<HTMLCanvasElement>(null);
   const view = useRef<View | null>(null);
   const frame = useRef(0);
+  const picture = useRef<Picture | null>(null);
+  /** The colours of the current theme. Reading them takes longer than drawing a frame. */
+  const paint = useRef<Palette | null>(null);
+  const drag = useRef<{ x: number; y: number; moved: number } | null>(null);
   const latest = useRef({ graph, states, selected, again });
   latest.current = { graph, states, selected, again };
 
+  /** Returns a picture that covers the canvas: the last one, if it still does. */
+  const pictured = (view: View, size: { width: number; height: number }, ratio: number, colours: Palette): Picture | null => {
+    const { graph, states, selected, again } = latest.current;
+    const of = [graph, states, selected, again, colours, ratio, size.width, size.height, view.scale];
+    const { current } = picture;
+    if (current && of.every((one, index) => one === current.of[index])) {
+      const { margin, view: { x, y } } = current;
+      if (Math.abs(view.x - x) <= margin.x && Math.abs(view.y - y) <= margin.y) return current;
+    }
+    const margin = { x: Math.round(size.width / 2), y: Math.round(size.height / 2) };
+    const whole = { width: size.width + 2 * margin.x, height: size.height + 2 * margin.y };
+    const image = new OffscreenCanvas(Math.round(whole.width * ratio), Math.round(whole.height * ratio));
+    const context = image.getContext("2d", { alpha: false });
+    if (!context) return null;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    drawGraph(context, whole, graph, states, { ...view, x: view.x + margin.x, y: view.y + margin.y }, colours, selected, again);
+    picture.current = { image, view, margin, of };
+    return picture.current;
+  };
   const draw = () => {
     cancelAnimationFrame(frame.current);
     frame.current = requestAnimationFrame(() => {
@@ -224,7 +259,15 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
       const { graph, states, selected, again } = latest.current;
       view.current ??= fit(graph, width, height);
       const began = performance.now();
-      drawGraph(context, { width, height }, graph, states, view.current, palette(element.parentElement ?? element), selected, again);
+      const colours = (paint.current ??= palette(element.parentElement ?? element));
+      const moved = drag.current && graph.tasks.length >= MIN_PICTURED ? pictured(view.current, { width, height }, ratio, colours) : null;
+      if (moved) {
+        const { image, view: { x, y }, margin } = moved;
+        context.drawImage(image, view.current.x - x - margin.x, view.current.y - y - margin.y, width + 2 * margin.x, height + 2 * margin.y);
+      } else {
+        picture.current = null;
+        drawGraph(context, { width, height }, graph, states, view.current, colours, selected, again);
+      }
       // The tests read the time that drawing takes.
       element.dataset.drawMs = (performance.now() - began).toFixed(1);
     });
@@ -260,7 +303,12 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   };
 
   useEffect(refit, [graph]);
-  useEffect(draw, [states, selected, again, theme.value]);
+  const repaint = () => {
+    paint.current = null;
+    draw();
+  };
+  useEffect(draw, [states, selected, again]);
+  useEffect(repaint, [theme.value]);
   useEffect(() => show(selected), [selected]);
   useEffect(() => {
     if (isFollowing) show(states.indexOf("R"));
@@ -271,7 +319,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
     const observer = new ResizeObserver(refit);
     observer.observe(element);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
-    scheme.addEventListener("change", draw);
+    scheme.addEventListener("change", repaint);
     const wheel = (event: WheelEvent) => {
       // The wheel zooms the graph if Ctrl is pressed or the graph has the focus. Otherwise, the wheel scrolls the page.
       if (!event.ctrlKey && document.activeElement !== element) return;
@@ -282,14 +330,13 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
     element.addEventListener("wheel", wheel, { passive: false });
     return () => {
       observer.disconnect();
-      scheme.removeEventListener("change", draw);
+      scheme.removeEventListener("change", repaint);
       element.removeEventListener("wheel", wheel);
       cancelAnimationFrame(frame.current);
     };
   }, []);
   useKeys({ f: refit });
 
-  const drag = useRef<{ x: number; y: number; moved: number } | null>(null);
   const hit = (event: PointerEvent): number => {
     const { current } = view;
     const element = canvas.current;
@@ -332,9 +379,12 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
           if (view.current) view.current = { ...view.current, x: view.current.x + dx, y: view.current.y + dy };
           draw();
         }}
+        onPointerCancel={() => (drag.current = null)}
         onPointerUp={(event) => {
           const moved = drag.current?.moved ?? 0;
           drag.current = null;
+          // The graph is drawn again, because a moved picture can be blurred by a part of a pixel.
+          if (moved > 0) draw();
           if (moved < 5) choose(hit(event));
         }}
         onKeyDown={(event) => {
