@@ -13,11 +13,17 @@ use crate::views::{MAX_INLINE, raw};
 pub(super) fn operations() -> Vec<Operation> {
     let payload = |path, id, summary, handler: Handler| {
         Operation::get(path, ViewPayloads, id, summary, handler)
-            .about("A value of more than 64 KiB is omitted unless `full` is true.")
-            .with([Parameter::flag(
-                "full",
-                "Whether to send the value at any size, as a download.",
-            )])
+            .about("A value of more than 64 KiB is omitted unless `full` or `raw` is true.")
+            .with([
+                Parameter::flag(
+                    "full",
+                    "Whether to send the value at any size, as a download.",
+                ),
+                Parameter::flag(
+                    "raw",
+                    "Whether to send only the value, without its size, at any size, as a download.",
+                ),
+            ])
             .returns::<Payload>(200, "The value with its size.")
     };
     vec![
@@ -53,6 +59,13 @@ fn payload(call: &Call<'_>, text: Option<String>) -> Result<Reply, Problem> {
         return Err(Problem::new(
             "forbidden",
             "the server hides inputs and results",
+        ));
+    }
+    if call.query.flag("raw")? {
+        let value = raw(text.unwrap_or_else(|| "null".to_owned()))?;
+        return Ok(Reply::json(&value)?.header(
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"value.json\"",
         ));
     }
     let is_full = call.query.flag("full")?;

@@ -12,7 +12,8 @@ const cache = new Map<string, { tag: string; text: string }>();
 /** Maximum number of cached answers. */
 const MAX_CACHED = 200;
 
-function address(path: string): string {
+/** Returns the URL of a route, for the tenant of the page. */
+export function address(path: string): string {
   const target = new URL(`${MOUNT}api/v1${path}`, location.origin);
   if (tenant.value) target.searchParams.set("tenant", tenant.value);
   return target.href;

@@ -1,8 +1,8 @@
 // The page of an execution: its state, the reasons for its state, and the tabs.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get, send } from "../lib/api.ts";
+import { ApiError, address, get, send } from "../lib/api.ts";
 import { useKeys } from "../lib/keys.ts";
-import { MOUNT, fragment, go, select, taskLink, url } from "../lib/route.ts";
+import { fragment, go, select, taskLink, url } from "../lib/route.ts";
 import { duration, grouped, now } from "../lib/time.ts";
 import type { Execution, Page, Reason, Summary, TaskStatus } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
@@ -176,8 +176,8 @@ export function ExecutionPage({ id, tab }: { id: string; tab: string }) {
             <div class="menu-body">
               <a href={url("compare", { a: "last-success", b: id })}>Compare with the last success</a>
               <button type="button" class="plain" onClick={() => void copy(`cloaca show ${id}`)}>Copy the terminal command</button>
-              <a href={`${MOUNT}api/v1${path}/export?format=html`} download={`${id}.html`}>Export as an HTML file</a>
-              <a href={`${MOUNT}api/v1${path}/export?format=json`} download={`${id}.json`}>Export as JSON</a>
+              <a href={address(`${path}/export?format=html`)} download={`${id}.html`}>Export as an HTML file</a>
+              <a href={address(`${path}/export?format=json`)} download={`${id}.json`}>Export as JSON</a>
               {may("control") && execution.ended_at === null && <button type="button" class="plain" onClick={() => setSending(true)}>Send a signal to it…</button>}
               {may("delete") && execution.ended_at !== null && <button type="button" class="plain" onClick={() => setDeleting(true)}>Delete it…</button>}
               <a href={url("executions", { workflow: execution.workflow })}>Executions of this workflow</a>

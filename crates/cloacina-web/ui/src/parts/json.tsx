@@ -1,7 +1,6 @@
 // Shows JSON values as a tree that can be folded. Numbers keep their digits.
 import { useState } from "preact/hooks";
-import { getText } from "../lib/api.ts";
-import { MOUNT } from "../lib/route.ts";
+import { address, getText } from "../lib/api.ts";
 import { bytes } from "../lib/time.ts";
 import { useLoad } from "../lib/use.ts";
 import { type Json, Num, isObject, parse, write } from "../lib/json.ts";
@@ -77,8 +76,7 @@ export function Payload({ path, empty = "Nothing." }: { path: string; empty?: st
   if (error) return <ErrorBox error={error} />;
   if (!data || isLoading) return <Loading />;
   if (data.isCut) {
-    const target = `${MOUNT}api/v1${path}?full=true`;
-    return <p>The value has a size of {bytes(data.size)}, which is too large to show. <a href={target} download="value.json">Download it</a></p>;
+    return <p>The value has a size of {bytes(data.size)}, which is too large to show. <a href={address(`${path}?raw=true`)} download="value.json">Download it</a></p>;
   }
   if (data.value === null || data.value === undefined) return <p class="quiet">{empty}</p>;
   return <Tree value={data.value} />;
