@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socketserver
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from .conftest import TOKEN, Open
 #: The number of executions that run while the page is open.
 MANY = 20_000
 #: Time for which a page is left open, in seconds. In `make long`, it is ten minutes.
-OPEN = int(os.environ.get("CLOACA_TEST_OPEN", "15"))
+OPEN = int(os.environ.get("CLOACA_TEST_OPEN", "10"))
 #: Maximum growth of a page's heap while the page is left open, in bytes.
 MAX_GROWTH = 3_000_000
 #: Maximum time between two frames while executions run, in milliseconds, on a busy machine.
@@ -208,28 +209,53 @@ def test_slow_list_is_shown_while_the_database_changes(
         assert page.evaluate("window.asked") == asked
 
 
-def test_open_page_does_not_grow(busy: cloaca.DefaultRunner, open_page: Open) -> None:
+def test_open_page_does_not_grow(database: str, open_page: Open) -> None:
     ended = threading.Event()
+
+    with cloaca.WorkflowBuilder("tick"):
+
+        @cloaca.task()
+        def tick(context: cloaca.Context) -> None:
+            pass
+
+    with cloaca.WorkflowBuilder("watched"):
+
+        @cloaca.task()
+        def count(task: cloaca.TaskHandle) -> None:
+            number = 0
+            while not ended.wait(0.3):
+                number += 1
+                task.set_progress(number % 100, 100, f"step {number}")
+
+        @cloaca.task(dependencies=[count])
+        def end(context: cloaca.Context) -> None:
+            pass
 
     def work() -> None:
         while not ended.wait(0.3):
-            busy.submit("tick")
+            runner.submit("tick")
 
     thread = threading.Thread(target=work)
-    with cloaca.web.serve(busy, token=TOKEN) as server:
-        pages = [
-            open_page(server.link, path, allows="net::ERR_")
-            for path in ("", "executions", "workflows")
-        ]
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(runner, token=TOKEN) as server,
+    ):
+        watched = f"executions/{runner.submit('watched').id}"
+        paths = ("", "executions", "workflows", watched, f"{watched}#task=count")
+        pages = [open_page(server.link, path, allows="net::ERR_") for path in paths]
         thread.start()
         try:
             time.sleep(5)
             before = [size(page) for page in pages]
             time.sleep(OPEN)
             after = [size(page) for page in pages]
+            shown = pages[-1].locator(".panel").get_by_text(re.compile(r"step \d+$")).inner_text()
         finally:
             ended.set()
             thread.join()
+    # The pages have followed the changes: about three steps per second.
+    assert int(shown.rpartition(" ")[2]) > OPEN, shown
+    print("bytes of heap and elements, before and after:", before, after)
     for (heap, nodes), (later_heap, later_nodes) in zip(before, after, strict=True):
         assert later_heap - heap < MAX_GROWTH, (before, after)
         # A list can grow until its first page is full.
