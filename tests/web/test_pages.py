@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,17 @@ CUT_OFF = """() => {
 }"""
 
 
+#: JavaScript that returns the cells of lists that overlap another cell of their row.
+OVERLAPS = """() => [...document.querySelectorAll("table.blocks tbody tr")].flatMap((row) => {
+    const boxes = [...row.cells].map((cell) => cell.getBoundingClientRect());
+    return [...row.cells].filter((cell, at) => boxes.some((other, index) => {
+        const { left, right, top, bottom } = boxes[at];
+        return index !== at && left < other.right - 1 && other.left < right - 1
+            && top < other.bottom - 1 && other.top < bottom - 1;
+    }));
+}).map((cell) => cell.outerHTML.slice(0, 120))"""
+
+
 def path_of(world: World, page: str) -> str:
     """Returns the path of a page, filled with ids from the shared database."""
     names = re.findall(r"{(\w+)}", PAGES[page])
@@ -99,16 +112,65 @@ def test_page_fits_a_phone(world: World, open_page: Open, name: str, theme: str)
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate(OVERLAPS) == []
     if folder := screenshots():
         page.screenshot(path=folder / f"page-{name}-{theme}-390.png")
 
 
-@pytest.mark.parametrize("path", ["", "executions", "workflows", "schedules", "waiting"])
+EMPTY_PAGES = [
+    "",
+    "executions",
+    "executions?status=Failed",
+    "workflows",
+    "schedules",
+    "waiting",
+    "runners",
+    "compare",
+]
+
+
+@pytest.mark.parametrize("path", EMPTY_PAGES)
 def test_page_without_data_shows_an_explanation(empty: str, open_page: Open, path: str) -> None:
     page = open_page(empty, path)
     settle(page)
     assert page.locator(".empty").count() == 1
-    assert violations(page) == []
+    check_looks(page, f"empty-{path or 'attention'}")
+
+
+NOTHING = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (f"executions/{NOTHING}", "execution"),
+        ("workflows/nothing", "workflow"),
+        ("workflows/nothing/start", "workflow"),
+        (f"workflows/orders/start?from={NOTHING}", "execution"),
+        (f"schedules/{NOTHING}", "schedule"),
+        ("nothing/here", "page"),
+    ],
+)
+def test_missing_object_is_explained(world: World, open_page: Open, path: str, kind: str) -> None:
+    page = open_page(world.link, path, allows="404 (Not Found)")
+    page.get_by_role("heading", name=f"There is no such {kind}").wait_for()
+    settle(page)
+    check_looks(page, f"missing-{kind}")
+    page.locator("main").get_by_role("link").click()
+    page.locator("main h1").first.wait_for()
+    page.get_by_text("There is no such").wait_for(state="detached")
+
+
+def check_looks(page: Any, name: str) -> None:
+    """Asserts that a page is accessible and fits the window: in both themes, wide and narrow."""
+    for width, theme in product((1400, 390), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        assert violations(page) == [], (width, theme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CUT_OFF) == [], width
+        if folder := screenshots():
+            page.screenshot(path=folder / f"{name.replace('/', '-')}-{theme}-{width}.png")
 
 
 def test_approval_needs_attention(world: World, open_page: Open) -> None:
@@ -175,6 +237,41 @@ def test_task_panel_shows_attempts_and_context_changes(world: World, open_page: 
 def test_number_keeps_its_digits(world: World, open_page: Open) -> None:
     page = open_page(world.link, f"executions/{world.completed.id}/context")
     page.get_by_text(str(2**70)).first.wait_for()
+
+
+#: A value of more than 64 KiB. Its text has numbers and letters that a browser would write
+#: differently.
+LARGE = {
+    "big": 2**70,
+    "float": 1.0,
+    "text": 'äöü € \U0001f600 " \\ </script> \u2028',
+    "numbers": [*range(20_000)],
+}
+
+
+def test_large_value_is_cut_and_downloaded_exactly(
+    world: World, open_page: Open, tmp_path: Path
+) -> None:
+    handle = world.runner.submit("orders", LARGE)
+    handle.result(timeout=60)
+    page = open_page(world.link, f"executions/{handle.id}/context#task=validate")
+    panel = page.get_by_role("complementary", name="Task validate")
+    panel.get_by_role("button", name="What it saw").click()
+    wrote = {"rows": 11, "checked": True, "loaded": 11}
+    parts = {
+        "input": (page.locator("section[aria-labelledby=input]"), LARGE),
+        "output": (page.locator("section[aria-labelledby=output]"), {**LARGE, **wrote}),
+        "saw": (panel, {**LARGE, "rows": 12}),
+    }
+    for name, (part, value) in parts.items():
+        part.get_by_text("too large to show").wait_for()
+        with page.expect_download() as download:
+            part.get_by_role("link", name="Download it").click()
+        file = tmp_path / name
+        download.value.save_as(file)
+        expected = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        assert file.read_bytes() == expected.encode(), name
+    assert page.locator("main").inner_text().count("19999") == 0
 
 
 def test_secret_is_hidden(world: World, open_page: Open) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,7 +74,13 @@ def test_tenants_are_listed_and_picked(
     page.locator("tbody tr", has_text="wide").locator("a.mono").click()
     page.wait_for_url("**/executions/*tenant=acme_page**")
     page.locator("h1 .state:has-text('Completed')").wait_for()
-    # The link to a task keeps the tenant.
+    # The links to the exported files and to a task keep the tenant.
+    page.locator("summary[aria-label='More actions']").click()
+    for name in ("Export as JSON", "Export as an HTML file"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        assert "wide" in Path(download.value.path()).read_text()
+    page.keyboard.press("Escape")
     page.locator(".task-row a").first.click()
     page.locator(".panel").get_by_text("Attempt 1").wait_for()
     assert "tenant=acme_page#task=" in page.url

@@ -127,7 +127,7 @@ def test_dragged_graph_looks_like_a_drawn_graph(
     large: tuple[str, str], open_page: Open, zooms: int
 ) -> None:
     link, id = large
-    page = open_page(link, f"executions/{id}")
+    page = open_page(link, f"executions/{id}", allows="willReadFrequently")
     canvas = page.locator("canvas[data-draw-ms]")
     canvas.wait_for(timeout=30_000)
     for _ in range(zooms):
@@ -140,7 +140,7 @@ def test_dragged_graph_looks_like_a_drawn_graph(
     page.mouse.down()
     for step in range(1, 60):
         page.mouse.move(x - 9 * step, y - 3 * step)
-    assert page.evaluate(DIFFERENCE) > 100
+    assert page.evaluate(DIFFERENCE) > 40
     page.mouse.up()
     # A smooth edge can differ by a rounding error.
     assert page.evaluate(DIFFERENCE) < 10

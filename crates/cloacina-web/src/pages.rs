@@ -133,7 +133,8 @@ pub(crate) fn missing(path: &str) -> Response {
     };
     let shown: String = path.chars().take(200).collect();
     let body = format!(
-        "<h1>There is no such page</h1>\n<p><code>{}</code> is not a page of cloaca.</p>\n<p><a href=\"{up}\">Go to the Attention page</a></p>",
+        "<link rel=\"stylesheet\" href=\"{up}assets/app.css\">\n<main class=\"empty\">\n<h1>There is no such page</h1>\n\
+         <p><code>{}</code> is not a page of cloaca.</p>\n<p><a href=\"{up}\">Go to the Attention page</a></p>\n</main>",
         escape(&shown)
     );
     let mut response = page("cloaca: no such page", &body);
@@ -162,7 +163,7 @@ pub(crate) async fn health(State(server): State<Arc<Server>>) -> Response {
     (status, kind, text).into_response()
 }
 
-/// Returns an HTML document without scripts and styles: a text under a title.
+/// Returns an HTML document without scripts and style sheets: a text under a title.
 pub(crate) fn document(title: &str, text: &str) -> String {
     let (title, text) = (escape(title), escape(text));
     html(&title, &format!("<h1>{title}</h1>\n<pre>{text}</pre>"))
@@ -171,7 +172,8 @@ pub(crate) fn document(title: &str, text: &str) -> String {
 fn html(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n{body}\n</html>\n"
+         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n{body}\n</html>\n"
     )
 }
 

@@ -2,7 +2,7 @@
 
 export type Palette = Record<string, string>;
 
-const NAMES = ["run", "done", "fail", "wait", "rest", "ground", "text", "quiet", "line", "accent"];
+const NAMES = ["run", "done", "fail", "wait", "rest", "ground", "text", "quiet", "line", "strong-line", "accent"];
 
 export function palette(element: Element): Palette {
   const style = getComputedStyle(element);

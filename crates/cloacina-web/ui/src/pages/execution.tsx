@@ -6,7 +6,7 @@ import { fragment, go, select, taskLink, url } from "../lib/route.ts";
 import { duration, grouped, now } from "../lib/time.ts";
 import type { Execution, Page, Reason, Summary, TaskStatus } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
-import { Command, Copy, Dialog, Empty, ErrorBox, Loading, Time, copy, isLink, say, shortId, useShown } from "../parts/basics.tsx";
+import { Command, Copy, Dialog, Loading, Missing, Time, copy, isLink, say, shortId, useShown } from "../parts/basics.tsx";
 import { ACTIONS, type Action, ControlDialog, NAMES, allows, may } from "../parts/control.tsx";
 import { Payload } from "../parts/json.tsx";
 import { State } from "../parts/state.tsx";
@@ -155,12 +155,7 @@ export function ExecutionPage({ id, tab }: { id: string; tab: string }) {
   useEffect(() => {
     if (task) document.querySelector<HTMLElement>(".panel")?.focus({ preventScroll: true });
   }, [task]);
-  if (error && !execution) {
-    if (error.problem.status === 404) {
-      return <Empty title="There is no such execution"><p>{error.message}</p><p class="quiet">It may have been pruned, or belong to another database or tenant.</p><p><a class="button" href={url("executions")}>Show all executions</a></p></Empty>;
-    }
-    return <ErrorBox error={error} retry={reload} />;
-  }
+  if (error && !execution) return <Missing kind="execution" list="executions" error={error} retry={reload} />;
   if (!execution) return <Loading />;
   return (
     <>

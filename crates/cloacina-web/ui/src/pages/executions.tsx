@@ -360,7 +360,7 @@ export function ExecutionsPage() {
                 <tr>
                   <th class="check"><input type="checkbox" aria-label="Select all rows" checked={isAll}
                     onChange={() => setSelected(isAll ? new Map() : new Map(items.map((item) => [item.id, item])))} /></th>
-                  <th>State</th><th>Workflow</th><th>Execution</th><th class="wide-only">Key, labels</th><th>Submitted</th><th class="number">Duration</th><th class="grow">Error</th>
+                  <th>State</th><th>Workflow</th><th>Execution</th><th>Key, labels</th><th>Submitted</th><th class="number">Duration</th><th class="grow">Error</th>
                 </tr>
               </thead>
               <tbody>
@@ -375,8 +375,8 @@ export function ExecutionsPage() {
                     <td><State of={item.status} /></td>
                     <td>{item.workflow}</td>
                     <td class="nowrap"><a href={url(`executions/${item.id}`)} class="mono" title={item.id} onFocus={() => setAt(index)}>{shortId(item.id)}</a><Copy text={item.id} what="the id" /></td>
-                    <td class="wide-only nowrap">
-                      {item.key && <span class="mono nowrap">{item.key}</span>}{" "}
+                    <td class="nowrap">
+                      {item.key && <><span class="mono nowrap">{item.key}</span>{" "}</>}
                       {Object.entries(item.labels ?? {}).slice(0, 3).map(([name, value]) => <a key={name} class="label" href={url("executions", { [`label.${name}`]: value })}>{name} = {value}</a>)}
                     </td>
                     <td class="nowrap"><Time at={item.created_at} /></td>

@@ -6,7 +6,7 @@ import { go, url } from "../lib/route.ts";
 import { clock, duration, grouped, now, precise } from "../lib/time.ts";
 import type { Firing, Page, Reason, Schedule, Tick } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
-import { Copy, Dialog, Empty, ErrorBox, Loading, Time, say, shortId } from "../parts/basics.tsx";
+import { Copy, Dialog, Empty, ErrorBox, Loading, Missing, Time, say, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
 import { Mark } from "../parts/state.tsx";
 import { BackfillDialog, NewSchedule, NextTimes } from "./schedule-forms.tsx";
@@ -120,7 +120,7 @@ export function SchedulePage({ id }: { id: string }) {
   const [cursor, setCursor] = useState<string | null>(null);
   const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=50${cursor === null ? "" : `&cursor=${part(cursor)}`}` : null);
   const [asks, setAsks] = useState<"run" | "delete" | "backfill" | null>(null);
-  if (error) return <ErrorBox error={error} />;
+  if (error) return <Missing kind="schedule" list="schedules" error={error} />;
   if (!data) return <Loading />;
   return (
     <>

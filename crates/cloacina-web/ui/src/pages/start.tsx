@@ -5,7 +5,7 @@ import { type Json, Num, differences, isObject, parse, write } from "../lib/json
 import { go, query, url } from "../lib/route.ts";
 import type { Execution, WorkflowDetail } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
-import { Choice, ErrorBox, Loading, say, shortId } from "../parts/basics.tsx";
+import { Choice, ErrorBox, Loading, Missing, say, shortId } from "../parts/basics.tsx";
 import { loadValue } from "../parts/json.tsx";
 import { SchemaFields, fieldsOf, missing, startValue } from "../parts/schema.tsx";
 
@@ -70,8 +70,8 @@ export function StartPage({ name }: { name: string }) {
     setText(write(original ?? startValue(fieldsOf(workflow.data?.input_schema) ?? [])));
   }, [earlier.data, workflow.data]);
 
-  if (workflow.error) return <ErrorBox error={workflow.error} />;
-  if (earlier.error) return <ErrorBox error={earlier.error} />;
+  if (workflow.error) return <Missing kind="workflow" list="workflows" error={workflow.error} />;
+  if (earlier.error) return <Missing kind="execution" list="executions" error={earlier.error} />;
   if (!workflow.data || text === null) return <Loading />;
 
   let input: Json | undefined;

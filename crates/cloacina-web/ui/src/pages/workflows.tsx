@@ -5,7 +5,7 @@ import { query, setQuery, url } from "../lib/route.ts";
 import { duration } from "../lib/time.ts";
 import type { Graph, Page, Summary, Workflow, WorkflowDetail } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
-import { Command, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
+import { Command, Empty, ErrorBox, Loading, Missing, Time, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
 import { GraphCanvas } from "../parts/graph.tsx";
 import { State, family } from "../parts/state.tsx";
@@ -89,7 +89,7 @@ export function WorkflowPage({ name }: { name: string }) {
   const runs = useGet<Page<Summary>>(`/executions?workflow=${part(name)}&limit=50`);
   const schedules = useLoad("schedules", loadSchedules);
   const [selected, setSelected] = useState(-1);
-  if (error) return <ErrorBox error={error} />;
+  if (error) return <Missing kind="workflow" list="workflows" error={error} />;
   if (!data) return <Loading />;
   const own = schedules.data?.filter((schedule) => schedule.workflow === name) ?? [];
   const task = data.defined_tasks.find((task) => task.id === graph.data?.tasks[selected]);

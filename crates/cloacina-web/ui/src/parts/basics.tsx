@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ApiError } from "../lib/api.ts";
+import { url } from "../lib/route.ts";
 import { clock, exact, precise, relative } from "../lib/time.ts";
 
 export const toast = signal<{ text: string; isError: boolean } | null>(null);
@@ -106,6 +107,20 @@ export function Empty({ title, children }: { title: string; children?: Component
     <div class="empty">
       <h2>{title}</h2>
       {children}
+    </div>
+  );
+}
+
+/** Replaces the page of an object that does not exist or cannot be loaded. `list` is the name of the page that lists the objects of its kind. */
+export function Missing({ kind, list, error, retry }: { kind: string; list: string; error: ApiError; retry?: () => void }) {
+  const { status } = error.problem;
+  if (status !== 404) return <><h1>The {kind} cannot be shown</h1><ErrorBox error={error} {...(retry && { retry })} /></>;
+  return (
+    <div class="empty">
+      <h1>There is no such {kind}</h1>
+      <p>{error.message}</p>
+      <p class="quiet">It may have been deleted, or belong to another database or tenant.</p>
+      <p><a class="button" href={url(list)}>Show all {list}</a></p>
     </div>
   );
 }

@@ -110,7 +110,7 @@ export function drawGraph(context: CanvasRenderingContext2D | OffscreenCanvasRen
       path.lineTo(tx + 3.5, ty - HEIGHT / 2 - 5);
     }
   }
-  context.strokeStyle = colours.line ?? "";
+  context.strokeStyle = colours[isFar ? "line" : "strong-line"] ?? "";
   context.lineWidth = isFar ? 1 / scale / 2 : 1.2;
   context.stroke(solid);
   context.setLineDash([4, 4]);
