@@ -974,6 +974,13 @@ class Runner:
     def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
         """Wait for the end of an execution; return `None` after the timeout."""
 
+    def recent_end(self, execution_id: str) -> Execution | None:
+        """Return an execution that has ended recently and has no final tasks, without a wait.
+
+        Return `None` if `wait` must be called: the end is not remembered, callbacks of the
+        execution's tasks are running, final tasks follow, or the runner is closed.
+        """
+
     def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
         """Wake `waker` when an execution ends, or at once if it has ended; return a token."""
 

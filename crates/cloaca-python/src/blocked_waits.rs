@@ -192,6 +192,11 @@ impl BlockedWaits {
     }
 }
 
+/// Whether the current thread is a worker that runs an attempt.
+pub fn is_worker() -> bool {
+    CURRENT.with_borrow(Option::is_some)
+}
+
 /// Refuses a wait for an execution if the current thread runs a task of this execution.
 ///
 /// # Errors

@@ -168,10 +168,10 @@ pub fn submission(
 /// Returns the engine's requests for submissions, each with a new execution id.
 pub fn submissions(
     py: Python<'_>,
-    requests: &[Bound<'_, SubmitRequest>],
+    requests: Vec<Bound<'_, SubmitRequest>>,
     now: Timestamp,
 ) -> PyResult<Vec<runtime::SubmitRequest>> {
-    let requests = requests.iter();
+    let requests = requests.into_iter();
     requests
         .map(|request| submission(py, request.get(), now))
         .collect()

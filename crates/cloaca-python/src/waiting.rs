@@ -104,15 +104,27 @@ pub fn wait(
 ) -> PyResult<Option<Ended>> {
     let patience = timeout.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
     let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+    guard.check(py)?;
     let end = End::default();
-    let subscription = call::detached(py, guard, || subscribe(engine, id, &end))?;
-    let _guard = SubscriptionGuard {
-        engine,
-        subscription,
-    };
-    call::wait(py, until, |patience| end.wait(patience))?
-        .transpose()
-        .raise(py)
+    let mut subscription: Option<SubscriptionGuard<'_>> = None;
+    // The subscription can read the database, so it is made while the thread is detached. The same detached call then waits:
+    // to attach in between would cost as much as the rest of this function if other threads want the interpreter.
+    call::wait(py, until, |patience| {
+        if subscription.is_none() {
+            match subscribe(engine, id, &end) {
+                Ok(made) => {
+                    subscription = Some(SubscriptionGuard {
+                        engine,
+                        subscription: made,
+                    });
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        end.wait(patience)
+    })?
+    .transpose()
+    .raise(py)
 }
 
 /// Passes a submission's answer on to an event loop. The answer is an error if the runner drops the request.

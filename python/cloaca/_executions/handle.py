@@ -181,6 +181,12 @@ class WorkflowHandle:
 
         Since 1.0.
         """
+        if timeout is None and wait_final is True:
+            # The most frequent case: the execution has ended by now. No wait follows, so none of
+            # the checks below is needed.
+            execution = self._runner._core.recent_end(self._id)
+            if execution is not None:
+                return WorkflowResult(execution)
         check_flag("wait_final", wait_final)
         deadline = timeout_us = None
         # Calls without a timeout are the most frequent, so they do not read the clock.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca._executions.status import TaskStatus, WorkflowStatus
+from cloaca._executions.status import STATUSES, TaskStatus, WorkflowStatus
 from cloaca._values.duration import rfc3339, us_to_instant
 from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import WorkflowExecutionError, WorkflowTimeoutError
@@ -167,7 +167,7 @@ class WorkflowResult:
     @property
     def status(self) -> WorkflowStatus:
         """The execution's state. Since 1.0."""
-        return WorkflowStatus(self._execution.status)
+        return STATUSES[self._execution.status]
 
     @property
     def created_at(self) -> datetime:

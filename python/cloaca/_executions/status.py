@@ -81,3 +81,6 @@ _ENDED_TASKS = frozenset(
     {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED}
 )
 _ENDED = frozenset({WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED})
+
+#: The states of executions, by name. A lookup is several times faster than `WorkflowStatus(name)`.
+STATUSES: dict[str, WorkflowStatus] = {status.value: status for status in WorkflowStatus}

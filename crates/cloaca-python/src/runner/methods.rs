@@ -106,16 +106,12 @@ impl Runner {
     }
 
     /// Submits executions; returns the results once all executions are durable. If one is refused, none is submitted.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "PyO3 passes arguments by value"
-    )]
     fn submit(
         &self,
         py: Python<'_>,
         requests: Vec<Bound<'_, SubmitRequest>>,
     ) -> PyResult<Vec<Submitted>> {
-        let requests = requests::submissions(py, &requests, self.engine.now())?;
+        let requests = requests::submissions(py, requests, self.engine.now())?;
         let own: Vec<ExecutionId> = requests.iter().map(|request| request.id).collect();
         let ids = if call::may_be_main() {
             call::answer(py, self.guard(), || self.engine.begin_submit(requests))
@@ -127,10 +123,6 @@ impl Runner {
 
     /// Submits executions, and wakes `waker` when they are durable or refused. If one is refused, none is submitted. Returns a
     /// token.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "PyO3 passes arguments by value"
-    )]
     fn begin_submit(
         &self,
         py: Python<'_>,
@@ -138,7 +130,7 @@ impl Runner {
         requests: Vec<Bound<'_, SubmitRequest>>,
     ) -> PyResult<u64> {
         self.guard().check(py)?;
-        let requests = requests::submissions(py, &requests, self.engine.now())?;
+        let requests = requests::submissions(py, requests, self.engine.now())?;
         let waker = waker.get().handle();
         Ok(self.subscriptions.submit(&self.engine, waker, requests))
     }
@@ -292,6 +284,12 @@ impl Runner {
     ) -> PyResult<Option<Execution>> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.await_end(py, id, timeout_us)
+    }
+
+    /// Returns an execution that has ended recently and has no final tasks, without a wait. Otherwise returns `None`.
+    fn recent_end(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<Execution>> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        self.end_without_wait(py, id)
     }
 
     /// Wakes `waker` when an execution ends, or at once if it has ended already. Returns a token.

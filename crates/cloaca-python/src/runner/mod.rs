@@ -70,6 +70,11 @@ impl Runner {
         id: ExecutionId,
         workflow: Option<&str>,
     ) -> PyResult<Option<BlockedWait>> {
+        // Most callers are not workers. For them, this function does not detach: when other threads want the interpreter, to
+        // attach again takes long.
+        if !blocked_waits::is_worker() {
+            return Ok(None);
+        }
         call::detached(py, self.guard(), || {
             (self.blocked_waits).enter(&self.engine, &self.thread_tasks, id, workflow)
         })
@@ -209,6 +214,15 @@ impl Runner {
             self.enter_wait(py, id, None)?
         };
         let ended = waiting::wait(py, &self.engine, self.guard(), id, timeout_us)?;
+        Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
+    }
+
+    /// Returns an execution whose result a caller can get without a wait: its end is remembered, no callbacks of its tasks are
+    /// running, and no final tasks follow.
+    fn end_without_wait(&self, py: Python<'_>, id: ExecutionId) -> PyResult<Option<Execution>> {
+        self.guard().check(py)?;
+        let ended = (self.engine.recent_end(id))
+            .filter(|ended| ended.workflow().finals().is_none());
         Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
     }
 

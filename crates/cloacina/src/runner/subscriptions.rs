@@ -38,6 +38,17 @@ impl EngineHandle {
         Ok(subscription)
     }
 
+    /// Returns an execution that has ended recently, as it was at its end, without a wait and without reading the database.
+    ///
+    /// Returns `None` if its end is not remembered, if callbacks of its tasks are running in this process, or if the runner is
+    /// closed. In these cases, use [`when_ended`](Self::when_ended).
+    pub fn recent_end(&self, id: ExecutionId) -> Option<Ended> {
+        if self.is_closed() {
+            return None;
+        }
+        self.channels().subscriptions.recent_answer(id)
+    }
+
     fn resolve(&self, subscription: Subscription, ended: Ended) {
         let channels = self.channels();
         let now = channels.clock.monotonic();

@@ -142,6 +142,16 @@ impl Subscriptions {
         self.state.lock().ends.request(execution)
     }
 
+    /// Like [`recent`](Self::recent), but also returns `None` while callbacks of the execution's tasks are running in this
+    /// process, because callers get no answer before the callbacks have returned.
+    pub fn recent_answer(&self, execution: ExecutionId) -> Option<Ended> {
+        let mut state = self.state.lock();
+        if state.open_callbacks.contains_key(&execution) {
+            return None;
+        }
+        state.ends.request(execution)
+    }
+
     /// Records executions that were submitted through this runner and may end in another process.
     pub(super) fn note_submitted(&self, executions: &[ExecutionId]) {
         self.state.lock().ends.note_submitted(executions);
