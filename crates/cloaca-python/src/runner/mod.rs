@@ -221,8 +221,8 @@ impl Runner {
     /// running, and no final tasks follow.
     fn end_without_wait(&self, py: Python<'_>, id: ExecutionId) -> PyResult<Option<Execution>> {
         self.guard().check(py)?;
-        let ended = (self.engine.recent_end(id))
-            .filter(|ended| ended.workflow().finals().is_none());
+        let ended =
+            (self.engine.recent_end(id)).filter(|ended| ended.workflow().finals().is_none());
         Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
     }
 

@@ -1,15 +1,15 @@
 //! Finds and claims ready tasks.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::sql_types::{BigInt, Binary, SmallInt};
 use diesel::{RunQueryDsl, SqliteConnection};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::error::Fault;
 use super::row::{Id, count};
-use super::statement::query;
+use super::statement::{query, statement};
 use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
@@ -41,9 +41,9 @@ query! {
 macro_rules! ready_tasks {
     ($undelayed:ident, $delayed:ident, $definition:literal) => {
         query! {
-            $undelayed { queue: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            $undelayed { queue: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt, BigInt);
             concat!(
-                "SELECT 0, priority, execution_id, ordinal, ",
+                "SELECT 0, priority, execution_id, ordinal, attempt, ",
                 $definition,
                 " FROM cloacina_tasks AS t INDEXED BY cloacina_tasks_due \
                  WHERE queue = ? AND state = 1 AND ready_at IS NULL ORDER BY priority DESC, execution_id, ordinal"
@@ -51,9 +51,9 @@ macro_rules! ready_tasks {
         }
 
         query! {
-            $delayed { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            $delayed { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt, BigInt);
             concat!(
-                "SELECT ready_at, priority, execution_id, ordinal, ",
+                "SELECT ready_at, priority, execution_id, ordinal, attempt, ",
                 $definition,
                 " FROM cloacina_tasks AS t INDEXED BY cloacina_tasks_waiting \
                  WHERE queue = ? AND state = 1 AND ready_at >= ? ORDER BY ready_at, execution_id, ordinal"
@@ -68,27 +68,36 @@ ready_tasks! {
     "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// A ready task: its due time (0 if undelayed), its priority, its execution, its ordinal, and its
+/// A ready task: its due time (0 if undelayed), its priority, its execution, its ordinal, its attempts so far, and its
 /// definition (0 if it was not looked up).
-type ReadyRow = (i64, i16, Id, i64, i64);
+type ReadyRow = (i64, i16, Id, i64, i64, i64);
 
+// The updates below have no `RETURNING` clause, because SQLite would create a temporary table for each of them. The transaction
+// has read the values before.
 query! {
-    ClaimExecution<'a> {
-        claims: i64 => BigInt,
+    ClaimableExecution<'a> {
         id: &'a [u8] => Binary,
     } -> (BigInt, BigInt);
-    "UPDATE cloacina_executions SET revision = revision + ?, state = 1 \
-     WHERE id = ? AND state IN (0, 1) RETURNING revision, definition_id"
+    "SELECT revision, definition_id FROM cloacina_executions WHERE id = ? AND state IN (0, 1)"
 }
 
-query! {
+statement! {
+    ClaimExecution<'a> {
+        revision: i64 => BigInt,
+        id: &'a [u8] => Binary,
+    }
+    "UPDATE cloacina_executions SET revision = ?, state = 1 WHERE id = ?"
+}
+
+statement! {
     ClaimTask<'a> {
+        attempt: i64 => BigInt,
         runner_id: &'a [u8] => Binary,
         execution_id: &'a [u8] => Binary,
         ordinal: i64 => BigInt,
-    } -> BigInt;
-    "UPDATE cloacina_tasks SET state = 2, attempt = attempt + 1, runner_id = ?, ready_at = NULL, started_at = NULL \
-     WHERE execution_id = ? AND ordinal = ? AND state = 1 RETURNING attempt"
+    }
+    "UPDATE cloacina_tasks SET state = 2, attempt = ?, runner_id = ?, ready_at = NULL, started_at = NULL \
+     WHERE execution_id = ? AND ordinal = ? AND state = 1"
 }
 
 /// A task that can be claimed. The order is the claim order: higher priority, then older execution, then order of
@@ -98,6 +107,8 @@ struct ClaimCandidate {
     priority: Reverse<i16>,
     execution: Id,
     ordinal: Ordinal,
+    /// The number of attempts so far.
+    attempts: u32,
 }
 
 /// The tasks that a request can claim.
@@ -123,10 +134,11 @@ pub(super) fn find(
     request: &ClaimRequest,
     now: Timestamp,
 ) -> Result<ClaimCandidates, Fault> {
-    let undelayed_queues: HashSet<i64> = UndelayedQueues {}.load(connection)?.into_iter().collect();
-    let delayed_queues: HashSet<i64> = DelayedQueues {}.load(connection)?.into_iter().collect();
+    let undelayed_queues: FxHashSet<i64> =
+        UndelayedQueues {}.load(connection)?.into_iter().collect();
+    let delayed_queues: FxHashSet<i64> = DelayedQueues {}.load(connection)?.into_iter().collect();
     let mut found = ClaimCandidates::default();
-    let mut taken = HashSet::new();
+    let mut taken = FxHashSet::default();
     for class in &request.classes {
         let excluded = class.excluded.iter().copied().collect();
         let mut search = Search {
@@ -166,8 +178,8 @@ pub(super) fn find(
 /// The search for tasks of one class.
 struct Search<'a> {
     limit: usize,
-    excluded: HashSet<(DefinitionId, Ordinal)>,
-    taken: &'a HashSet<ClaimCandidate>,
+    excluded: FxHashSet<(DefinitionId, Ordinal)>,
+    taken: &'a FxHashSet<ClaimCandidate>,
     candidates: Vec<ClaimCandidate>,
 }
 
@@ -245,7 +257,7 @@ impl Search<'_> {
 
     /// Returns the task of a row and its due time. `None` if the class excludes the task.
     fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, ClaimCandidate)>, Fault> {
-        let (ready_at, priority, execution, ordinal, definition) = row;
+        let (ready_at, priority, execution, ordinal, attempts, definition) = row;
         let ordinal = count("ordinal", ordinal)?;
         if !self.excluded.is_empty() && self.excluded.contains(&(DefinitionId(definition), ordinal))
         {
@@ -255,6 +267,7 @@ impl Search<'_> {
             priority: Reverse(priority),
             execution,
             ordinal,
+            attempts: count("attempt", attempts)?,
         };
         Ok(Some((Timestamp(ready_at), candidate)))
     }
@@ -267,48 +280,56 @@ pub(super) fn take(
     runner: RunnerId,
 ) -> Result<Committed, Fault> {
     // The row of an execution is written only once, for all its claimed tasks.
-    let mut claims: HashMap<Id, i64> = HashMap::new();
+    let mut claims: FxHashMap<Id, i64> = FxHashMap::default();
     for candidate in found.classes.iter().flatten() {
         *claims.entry(candidate.execution).or_default() += 1;
     }
-    let mut executions: HashMap<Id, (i64, DefinitionId)> = HashMap::with_capacity(claims.len());
+    let mut executions: FxHashMap<Id, (i64, DefinitionId)> = FxHashMap::default();
     let mut claimed = Vec::new();
     for candidate in found.classes.into_iter().flatten() {
         let ClaimCandidate {
-            execution, ordinal, ..
+            execution,
+            ordinal,
+            attempts,
+            ..
         } = candidate;
         if let Some(count) = claims.remove(&execution) {
-            let statement = ClaimExecution {
-                claims: count,
-                id: &execution.0,
-            };
-            // If the statement returns no row, the execution is paused or has ended, and its tasks must not be claimed.
+            let id = &execution.0;
+            let statement = ClaimableExecution { id };
+            // If the query returns no row, the execution is paused or has ended, and its tasks must not be claimed.
             if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first()
             {
-                executions.insert(execution, (revision - count, DefinitionId(*definition)));
+                let claimed = ClaimExecution {
+                    revision: revision + count,
+                    id,
+                };
+                claimed.execute(connection)?;
+                executions.insert(execution, (*revision, DefinitionId(*definition)));
             }
         }
         let Some((revision, definition)) = executions.get_mut(&execution) else {
             continue;
         };
-        let statement = ClaimTask {
+        let attempt = attempts + 1;
+        let changed = ClaimTask {
+            attempt: attempt.into(),
             runner_id: runner.as_bytes(),
             execution_id: &execution.0,
             ordinal: ordinal.into(),
-        };
-        let attempts: Vec<i64> = statement.load(connection)?;
-        let Some(attempt) = attempts.first() else {
+        }
+        .execute(connection)?;
+        if changed != 1 {
             return Err(Fault::Corrupt(format!(
                 "task {ordinal} of execution {} is in the index of ready tasks but is not ready",
                 crate::types::ExecutionId::from(execution)
             )));
-        };
+        }
         *revision += 1;
         claimed.push(Claimed {
             execution: execution.into(),
             definition: *definition,
             ordinal,
-            attempt: count("attempt", *attempt)?,
+            attempt,
             revision: *revision,
         });
     }
