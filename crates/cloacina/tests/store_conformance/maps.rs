@@ -190,6 +190,17 @@ pub fn k3_end_of_an_item_is_written_only_under_its_claim(subject: Subject) {
     assert_eq!(text, Some(r#"{"k":[1.10,"ü"]}"#));
     let running = query(Some(TaskStatus::Running));
     assert_eq!(world.store.items(&running).unwrap(), items[..1]);
+    let joined = |from, limit| {
+        let page = ItemQuery {
+            from,
+            limit,
+            ..query(None)
+        };
+        world.store.item_results(&page).unwrap()
+    };
+    assert_eq!(joined(0, 10), (2, r#"null,{"k":[1.10,"ü"]}"#.to_owned()));
+    assert_eq!(joined(1, 1), (1, r#"{"k":[1.10,"ü"]}"#.to_owned()));
+    assert_eq!(joined(2, 10), (0, String::new()));
     let before = |status, from, limit| ItemQuery {
         from,
         limit,

@@ -14,8 +14,10 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
 use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 
-/// Maximum number of items that one transaction claims for one executor.
-const LARGEST_CLAIM: usize = 1_024;
+/// Maximum number of items that one transaction claims for one executor. Larger transactions delay other executions.
+const LARGEST_CLAIM: usize = 256;
+/// Maximum number of claimed items that wait for a worker. More would only make the transactions larger in which they end.
+const ITEM_WINDOW: usize = 512;
 /// Maximum number of items that one transaction claims in order to start their children.
 const LARGEST_START: usize = 256;
 
@@ -38,7 +40,10 @@ impl Step {
         // A runner without items claims at least one, even if it is busy, so that other tasks do not starve maps.
         let least = usize::from(self.maps.holds_none());
         let rooms = Executor::ALL.map(|executor| {
-            let room = self.capacity.item_room(executor)?;
+            let room = self
+                .capacity
+                .item_room(executor)?
+                .min(self.item_window(executor));
             Some(room.max(least).min(LARGEST_CLAIM))
         });
         if rooms.iter().all(Option::is_none) {
@@ -69,6 +74,14 @@ impl Step {
             wanted.1.push(usize::MAX);
         }
         wanted
+    }
+
+    /// The number of items that an executor can claim within [`ITEM_WINDOW`]. 0 if there is too little room for the query to be
+    /// worth it.
+    fn item_window(&self, executor: Executor) -> usize {
+        let window = self.capacity.slots(executor) + ITEM_WINDOW;
+        let left = window.saturating_sub(self.maps.held_count());
+        if left < ITEM_WINDOW / 4 { 0 } else { left }
     }
 
     /// Dispatches the items that the store claimed in the commit.

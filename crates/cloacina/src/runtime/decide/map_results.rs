@@ -9,7 +9,7 @@ use crate::types::{Context, ExecutionId, ItemRecord, Json, MapRow, Ordinal, Task
 use crate::workflow::{Parameter, TaskDefinition, Workflow};
 
 /// Number of items that one query reads.
-const PAGE: usize = 1_000;
+const PAGE: u32 = 1_000;
 
 /// Maximum difference between the numbers of two consecutive needed items that one query reads together. Reading the
 /// unneeded items between them is cheaper than a second query.
@@ -139,6 +139,9 @@ impl Step {
 
     /// The results of a map's items as a JSON array, in the order of the list. An item without a result is `null`.
     fn values_text(&self, id: ExecutionId, map: Ordinal) -> Result<String, StoreError> {
+        if let Some(text) = self.joined_results(id, map)? {
+            return Ok(text);
+        }
         let mut text = String::from("[");
         self.each_item(id, map, |item| {
             if text.len() > 1 {
@@ -148,6 +151,53 @@ impl Step {
         })?;
         text.push(']');
         Ok(text)
+    }
+
+    /// Like [`values_text`](Self::values_text), if all items have rows. The database joins the results, which takes a fraction of
+    /// the time that it takes to read the items.
+    fn joined_results(&self, id: ExecutionId, map: Ordinal) -> Result<Option<String>, StoreError> {
+        let Some(row) = self.current_row(id, map)? else {
+            return Ok(None);
+        };
+        let mut text = String::from("[");
+        let mut from = 0;
+        while from < row.width {
+            let (found, results) = self.store.item_results(&ItemQuery {
+                execution: id,
+                task: map,
+                status: None,
+                from,
+                limit: PAGE as usize,
+            })?;
+            let until = row.width.min(from + PAGE);
+            if found != until - from {
+                return Ok(None);
+            }
+            if from > 0 {
+                text.push(',');
+            }
+            text.push_str(&results);
+            from = until;
+        }
+        text.push(']');
+        Ok(Some(text))
+    }
+
+    /// The row of a map that has read its current list.
+    fn current_row(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+    ) -> Result<Option<MapRow>, StoreError> {
+        let known = self.ledger.get(execution);
+        let map = known.and_then(|known| known.task_map(task));
+        // Until the map reads its new list, items of the earlier list are still stored. They do not count.
+        let Some(map) = map.filter(|map| map.width.is_some()) else {
+            return Ok(None);
+        };
+        let rows = self.store.maps(&[execution])?;
+        let is_present = |row: &MapRow| row.task == task && row.generation == map.generation;
+        Ok(rows.into_iter().find(is_present))
     }
 
     /// The items of a map as a JSON array of objects, in the order of the list.
@@ -170,15 +220,7 @@ impl Step {
         task: Ordinal,
         mut visit: impl FnMut(&ItemRecord),
     ) -> Result<(), StoreError> {
-        let known = self.ledger.get(execution);
-        let map = known.and_then(|known| known.task_map(task));
-        // Until the map reads its new list, items of the earlier list are still stored. They do not count.
-        let Some(map) = map.filter(|map| map.width.is_some()) else {
-            return Ok(());
-        };
-        let rows = self.store.maps(&[execution])?;
-        let is_present = |row: &MapRow| row.task == task && row.generation == map.generation;
-        let Some(row) = rows.into_iter().find(is_present) else {
+        let Some(row) = self.current_row(execution, task)? else {
             return Ok(());
         };
         let mut from = 0;
@@ -188,7 +230,7 @@ impl Step {
                 task,
                 status: None,
                 from,
-                limit: PAGE,
+                limit: PAGE as usize,
             })?;
             for item in &items {
                 // Items of an aligned map have no row if the source never produced their elements.
@@ -196,7 +238,7 @@ impl Step {
                 visit(item);
                 from = item.item + 1;
             }
-            if items.len() < PAGE {
+            if items.len() < PAGE as usize {
                 break;
             }
         }

@@ -12,20 +12,35 @@ type DispatchKey = (Reverse<i16>, ExecutionId, TaskOrItem);
 /// A task, or an item of a mapped task.
 pub(in crate::runtime) type TaskOrItem = (Ordinal, Option<u32>);
 
-/// The tasks and callbacks that wait for a worker.
+/// Number of tasks that are taken before an item of the same priority, if both wait. A map counts as one entry of the queue, so
+/// its items, of which there can be thousands, must not delay other executions (K2). The limit ensures that the items are taken
+/// even if tasks never stop arriving.
+const TASKS_PER_ITEM: u32 = 16;
+
+/// The tasks, items of maps, and callbacks that wait for a worker.
 #[derive(Default)]
 pub(super) struct ReadyQueue {
     tasks: BTreeMap<DispatchKey, Assignment>,
+    items: BTreeMap<DispatchKey, Assignment>,
+    /// The number of tasks that were taken since the last item, while items of the same priority waited.
+    tasks_since_item: u32,
     callbacks: VecDeque<Callback>,
+}
+
+fn key_of(assignment: &Assignment) -> DispatchKey {
+    let task = (assignment.task, assignment.claim.item);
+    (Reverse(assignment.priority), assignment.execution, task)
 }
 
 impl ReadyQueue {
     pub(super) fn add(&mut self, assignments: Vec<Assignment>, callbacks: Vec<Callback>) {
-        self.tasks.extend(assignments.into_iter().map(|assignment| {
-            let priority = Reverse(assignment.priority);
-            let task = (assignment.task, assignment.claim.item);
-            ((priority, assignment.execution, task), assignment)
-        }));
+        for assignment in assignments {
+            let entries = match assignment.claim.item {
+                None => &mut self.tasks,
+                Some(_) => &mut self.items,
+            };
+            entries.insert(key_of(&assignment), assignment);
+        }
         self.callbacks.extend(callbacks);
     }
 
@@ -33,13 +48,43 @@ impl ReadyQueue {
         self.callbacks.pop_front()
     }
 
+    /// Takes the next task or item (C6, K2).
     pub(super) fn pop_task(&mut self) -> Option<Assignment> {
-        self.tasks.pop_first().map(|(_, assignment)| assignment)
+        let first = |entries: &BTreeMap<DispatchKey, Assignment>| {
+            let (priority, ..) = entries.first_key_value()?.0;
+            Some(*priority)
+        };
+        let takes_item = match (first(&self.tasks), first(&self.items)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(task), Some(item)) if task == item => {
+                let takes_item = self.tasks_since_item >= TASKS_PER_ITEM;
+                self.tasks_since_item += 1;
+                takes_item
+            }
+            (Some(task), Some(item)) => item < task,
+        };
+        let entries = if takes_item {
+            self.tasks_since_item = 0;
+            &mut self.items
+        } else {
+            &mut self.tasks
+        };
+        entries.pop_first().map(|(_, assignment)| assignment)
     }
 
-    /// Takes up to `count` tasks from the end of the queue, starting with the last task.
+    /// Takes up to `count` tasks and items from the end of the queue, starting with the last one.
     pub(super) fn pop_last(&mut self, count: usize) -> Vec<Assignment> {
-        let last = std::iter::from_fn(|| self.tasks.pop_last());
+        let last = std::iter::from_fn(|| {
+            let task = self.tasks.last_key_value().map(|(key, _)| key.0);
+            let item = self.items.last_key_value().map(|(key, _)| key.0);
+            let entries = if item >= task {
+                &mut self.items
+            } else {
+                &mut self.tasks
+            };
+            entries.pop_last()
+        });
         last.take(count).map(|(_, assignment)| assignment).collect()
     }
 
@@ -50,17 +95,28 @@ impl ReadyQueue {
         task: TaskOrItem,
         priority: i16,
     ) -> bool {
-        self.tasks
-            .remove(&(Reverse(priority), execution, task))
-            .is_some()
+        let entries = match task.1 {
+            None => &mut self.tasks,
+            Some(_) => &mut self.items,
+        };
+        let key = (Reverse(priority), execution, task);
+        entries.remove(&key).is_some()
     }
 
     pub(super) fn drain_tasks(&mut self) -> Vec<Assignment> {
-        std::mem::take(&mut self.tasks).into_values().collect()
+        let tasks = std::mem::take(&mut self.tasks).into_values();
+        tasks
+            .chain(std::mem::take(&mut self.items).into_values())
+            .collect()
     }
 
     pub(super) fn lowest_priority(&self) -> Option<i16> {
-        self.tasks.last_key_value().map(|(key, _)| key.0.0)
+        let lowest = |entries: &BTreeMap<DispatchKey, Assignment>| {
+            let (Reverse(priority), ..) = entries.last_key_value()?.0;
+            Some(*priority)
+        };
+        let (task, item) = (lowest(&self.tasks), lowest(&self.items));
+        task.into_iter().chain(item).min()
     }
 
     pub(super) fn has_callbacks(&self) -> bool {
@@ -68,11 +124,11 @@ impl ReadyQueue {
     }
 
     pub(super) fn has_tasks(&self) -> bool {
-        !self.tasks.is_empty()
+        !(self.tasks.is_empty() && self.items.is_empty())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tasks.len() + self.callbacks.len()
+        self.tasks.len() + self.items.len() + self.callbacks.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,6 +150,51 @@ mod tests {
         assert_eq!(queue.lowest_priority(), Some(0));
         let left = std::iter::from_fn(|| queue.pop_task()).map(|task| task.execution);
         assert_eq!(left.collect::<Vec<_>>(), order);
+        assert!(queue.is_empty());
+    }
+
+    fn item(priority: i16, item: u32) -> Assignment {
+        let mut assignment = assignment(priority);
+        assignment.claim.item = Some(item);
+        assignment
+    }
+
+    #[test]
+    fn k2_items_of_an_older_map_do_not_delay_tasks() {
+        let mut queue = ReadyQueue::default();
+        let items = (0..3).map(|number| item(0, number)).collect();
+        queue.add(items, Vec::new());
+        let tasks: Vec<_> = (0..20).map(|_| assignment(0)).collect();
+        queue.add(tasks, Vec::new());
+        assert_eq!(queue.len(), 23);
+        let order: Vec<bool> = std::iter::from_fn(|| queue.pop_task())
+            .map(|taken| taken.claim.item.is_some())
+            .collect();
+        let first_item = TASKS_PER_ITEM as usize;
+        assert_eq!(order.iter().position(|is_item| *is_item), Some(first_item));
+        assert_eq!(order.len(), 23);
+        assert!(order[21] && order[22], "the tasks are taken");
+    }
+
+    #[test]
+    fn c6_urgent_items_precede_tasks() {
+        let mut queue = ReadyQueue::default();
+        queue.add(vec![assignment(0), item(5, 0), assignment(9)], Vec::new());
+        assert_eq!(queue.lowest_priority(), Some(0));
+        let order = std::iter::from_fn(|| queue.pop_task()).map(|taken| taken.priority);
+        assert_eq!(order.collect::<Vec<_>>(), [9, 5, 0]);
+    }
+
+    #[test]
+    fn c6_pop_last_takes_items_before_tasks_of_equal_priority() {
+        let mut queue = ReadyQueue::default();
+        let (task, last) = (assignment(0), item(0, 7));
+        assert!(!queue.has_tasks());
+        queue.add(vec![task.clone(), last.clone()], Vec::new());
+        assert_eq!(queue.pop_last(1)[0].claim.item, Some(7));
+        queue.add(vec![last.clone()], Vec::new());
+        assert!(queue.remove(last.execution, (0, Some(7)), 0));
+        assert_eq!(queue.drain_tasks()[0].execution, task.execution);
         assert!(queue.is_empty());
     }
 

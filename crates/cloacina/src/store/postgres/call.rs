@@ -79,6 +79,11 @@ impl PostgresStore {
                     map_reads::items(connection, session, query).await
                 })?)
             }
+            Request::ItemResults { query } => {
+                Response::ItemResults(self.read(async |connection, session| {
+                    map_reads::item_results(connection, session, query).await
+                })?)
+            }
             Request::ItemsBefore { query } => {
                 Response::ItemsBefore(self.read(async |connection, session| {
                     map_reads::items_before(connection, session, query).await

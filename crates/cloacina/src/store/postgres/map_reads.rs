@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::driver::Connection;
 use super::error::Fault;
 use super::map_rows::{
-    ClaimedItemsOf, ItemPage, ItemPageBefore, MapColumns, MapsOf, MapsWithClaims, OneMap,
-    SelectItemSteps, first_row, records,
+    ClaimedItemsOf, ItemPage, ItemPageBefore, JoinedResults, MapColumns, MapsOf, MapsWithClaims,
+    OneMap, SelectItemSteps, first_row, records,
 };
 use super::row::{Decoded, count};
 use super::session::Session;
@@ -61,6 +61,24 @@ pub(super) async fn items_before(
     let mut items = records(session.fetch(connection, page).await?)?;
     items.reverse();
     Ok(items)
+}
+
+/// Returns the number of the items on a page, and their results as one text.
+pub(super) async fn item_results(
+    connection: &Connection,
+    session: &Session,
+    query: &ItemQuery,
+) -> Result<(u32, String), Fault> {
+    let from = i64::from(query.from);
+    let page = JoinedResults {
+        execution_id: query.execution.uuid(),
+        ordinal: query.task.into(),
+        from,
+        until: from.saturating_add(i64::try_from(query.limit).unwrap_or(i64::MAX)),
+    };
+    let rows: Vec<(i64, String)> = session.fetch(connection, page).await?;
+    let (items, text) = rows.into_iter().next().unwrap_or_default();
+    Ok((count("items", items)?, text))
 }
 
 /// Returns items that a runner has claimed, grouped by map.

@@ -341,6 +341,13 @@ items_query! {
     "WHERE execution_id = $1 AND ordinal = $2 AND item < $3 AND ($4::smallint IS NULL OR state = $4) ORDER BY item DESC
      LIMIT $5"
 }
+query! {
+    /// The number of items, and their results in the order of the list.
+    JoinedResults { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, from: i64 => BigInt, until: i64 => BigInt } -> (BigInt, Text);
+    "SELECT count(*), coalesce(string_agg(coalesce(result, 'null'), ',' ORDER BY item), '') FROM cloacina_items
+     WHERE execution_id = $1 AND ordinal = $2 AND item >= $3 AND item < $4"
+}
+
 items_query! {
     ClaimedItemsOf { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, runner: Uuid => SqlUuid, limit: i64 => BigInt }
     "WHERE execution_id = $1 AND ordinal = $2 AND state = 2 AND runner_id = $3 ORDER BY item LIMIT $4"

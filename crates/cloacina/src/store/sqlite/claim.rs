@@ -11,7 +11,7 @@ use super::error::Fault;
 use super::row::{Id, count};
 use super::statement::{query, statement};
 use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
-use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
+use crate::types::{DefinitionId, ExecutionStatus, Ordinal, RunnerId, Timestamp};
 
 // A ready task is undelayed if its `ready_at` is null. Otherwise it is delayed: it is due at `ready_at`, because of a
 // retry, a snooze or the delay of its submission.
@@ -77,8 +77,17 @@ type ReadyRow = (i64, i16, Id, i64, i64, i64);
 query! {
     ClaimableExecution<'a> {
         id: &'a [u8] => Binary,
-    } -> (BigInt, BigInt);
-    "SELECT revision, definition_id FROM cloacina_executions WHERE id = ? AND state IN (0, 1)"
+    } -> (BigInt, BigInt, SmallInt);
+    "SELECT revision, definition_id, state FROM cloacina_executions WHERE id = ? AND state IN (0, 1)"
+}
+
+statement! {
+    /// Claims tasks of an execution that is running already. No index has the revision, so only one page is written.
+    ClaimRunningExecution<'a> {
+        revision: i64 => BigInt,
+        id: &'a [u8] => Binary,
+    }
+    "UPDATE cloacina_executions SET revision = ? WHERE id = ?"
 }
 
 statement! {
@@ -297,14 +306,15 @@ pub(super) fn take(
             let id = &execution.0;
             let statement = ClaimableExecution { id };
             // If the query returns no row, the execution is paused or has ended, and its tasks must not be claimed.
-            if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first()
-            {
-                let claimed = ClaimExecution {
-                    revision: revision + count,
-                    id,
-                };
-                claimed.execute(connection)?;
+            let found = statement.load::<(i64, i64, i16)>(connection)?;
+            if let Some((revision, definition, state)) = found.first() {
                 executions.insert(execution, (*revision, DefinitionId(*definition)));
+                let revision = revision + count;
+                if *state == ExecutionStatus::Running.code() {
+                    ClaimRunningExecution { revision, id }.execute(connection)?;
+                } else {
+                    ClaimExecution { revision, id }.execute(connection)?;
+                }
             }
         }
         let Some((revision, definition)) = executions.get_mut(&execution) else {

@@ -4,8 +4,8 @@ use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
 use super::map_rows::{
-    ClaimedItemsOf, ItemPage, ItemPageBefore, MapColumns, MapsOf, MapsWithClaims, OneMap,
-    SelectItemSteps, records,
+    ClaimedItemsOf, ItemPage, ItemPageBefore, JoinedResults, MapColumns, MapsOf, MapsWithClaims,
+    OneMap, SelectItemSteps, records,
 };
 use super::row::{Decoded, Id, count};
 use crate::store::{ClaimedItems, ItemQuery};
@@ -80,6 +80,23 @@ pub(super) fn items_before(
     let mut items = records(page.load(connection)?)?;
     items.reverse();
     Ok(items)
+}
+
+/// Returns the number of the items on a page, and their results as one text.
+pub(super) fn item_results(
+    connection: &mut SqliteConnection,
+    query: &ItemQuery,
+) -> Result<(u32, String), Fault> {
+    let from = i64::from(query.from);
+    let page = JoinedResults {
+        execution_id: query.execution.as_bytes(),
+        ordinal: query.task.into(),
+        from,
+        until: from.saturating_add(i64::try_from(query.limit).unwrap_or(i64::MAX)),
+    };
+    let rows: Vec<(i64, String)> = page.load(connection)?;
+    let (items, text) = rows.into_iter().next().unwrap_or_default();
+    Ok((count("items", items)?, text))
 }
 
 /// Returns items that a runner has claimed, grouped by map.

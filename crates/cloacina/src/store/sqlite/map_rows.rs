@@ -306,6 +306,15 @@ items_query! {
     }
     "WHERE execution_id = ? AND ordinal = ? AND item < ? AND (? IS NULL OR state = ?) ORDER BY item DESC LIMIT ?"
 }
+query! {
+    /// The number of items, and their results in the order of the list. SQLite joins them in the order of the subquery.
+    JoinedResults<'a> {
+        execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, from: i64 => BigInt, until: i64 => BigInt
+    } -> (BigInt, Text);
+    "SELECT count(*), coalesce(group_concat(coalesce(result, 'null'), ','), '') FROM (SELECT result FROM cloacina_items \
+     WHERE execution_id = ? AND ordinal = ? AND item >= ? AND item < ? ORDER BY item)"
+}
+
 items_query! {
     ClaimedItemsOf { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, runner: &'a [u8] => Binary, limit: i64 => BigInt }
     "WHERE execution_id = ? AND ordinal = ? AND state = 2 AND runner_id = ? ORDER BY item LIMIT ?"

@@ -212,6 +212,9 @@ impl Store for SqliteStore {
             Request::Items { query } => {
                 Response::Items(self.read(|connection| map_reads::items(connection, query))?)
             }
+            Request::ItemResults { query } => Response::ItemResults(
+                self.read(|connection| map_reads::item_results(connection, query))?,
+            ),
             Request::ItemsBefore { query } => Response::ItemsBefore(
                 self.read(|connection| map_reads::items_before(connection, query))?,
             ),

@@ -10,7 +10,8 @@ use super::row::{Id, encode, micros};
 use super::statement::{query, statement};
 use crate::store::{Advance, Submit, SubmitOutcome, TaskWrite};
 use crate::types::{
-    Claim, ExecutionId, ExecutionRecord, HistoryEvent, Labels, TaskRecord, TaskStatus,
+    Claim, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Labels, TaskRecord,
+    TaskStatus,
 };
 
 statement! {
@@ -68,6 +69,21 @@ statement! {
     "UPDATE cloacina_executions SET state = ?, revision = ?, \
      started_at = coalesce(min(started_at, ?), ?, started_at), ended_at = ?, deadline = ?, \
      paused_at = ?, error = ? WHERE id = ? AND revision = ?"
+}
+
+statement! {
+    /// Advances an execution that keeps running with the same deadline. This writes one page less than `AdvanceExecution`, because no
+    /// index has the columns that change.
+    AdvanceRunning<'a> {
+        revision: i64 => BigInt,
+        earlier_start: Option<i64> => Nullable<BigInt>,
+        started_at: Option<i64> => Nullable<BigInt>,
+        id: &'a [u8] => Binary,
+        expected: i64 => BigInt,
+        deadline: Option<i64> => Nullable<BigInt>,
+    }
+    "UPDATE cloacina_executions SET revision = ?, started_at = coalesce(min(started_at, ?), ?, started_at) \
+     WHERE id = ? AND revision = ? AND state = 1 AND deadline IS ?"
 }
 
 statement! {
@@ -238,6 +254,43 @@ fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<Ex
 /// read it.
 pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
     let record = advance.record;
+    if !(advance_running(connection, advance)? || advance_execution(connection, advance)?) {
+        return Ok(false);
+    }
+    write_tasks(connection, record, &advance.tasks)?;
+    write_history(connection, record.id, advance.history)?;
+    if let Some(changes) = advance.steps {
+        super::steps::write(connection, record.id, changes)?;
+    }
+    Ok(true)
+}
+
+/// Writes the row of an execution that keeps running. Returns `false` if the stored row differs in more than the revision and the
+/// start, or if the execution has changed since the runner read it.
+fn advance_running(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
+    let record = advance.record;
+    let keeps_running = record.status == ExecutionStatus::Running
+        && record.ended_at.is_none()
+        && record.paused_at.is_none()
+        && record.error.is_none();
+    if !keeps_running {
+        return Ok(false);
+    }
+    let changed = AdvanceRunning {
+        revision: record.revision,
+        earlier_start: micros(record.started_at),
+        started_at: micros(record.started_at),
+        id: record.id.as_bytes(),
+        expected: advance.expected,
+        deadline: micros(record.deadline),
+    }
+    .execute(connection)?;
+    Ok(changed == 1)
+}
+
+/// Writes the row of an execution. Returns `false` if the execution has changed since the runner read it.
+fn advance_execution(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
+    let record = advance.record;
     let error = record.error.as_ref().map(encode).transpose()?;
     let changed = AdvanceExecution {
         state: record.status.code(),
@@ -252,15 +305,7 @@ pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> R
         expected: advance.expected,
     }
     .execute(connection)?;
-    if changed == 0 {
-        return Ok(false);
-    }
-    write_tasks(connection, record, &advance.tasks)?;
-    write_history(connection, record.id, advance.history)?;
-    if let Some(changes) = advance.steps {
-        super::steps::write(connection, record.id, changes)?;
-    }
-    Ok(true)
+    Ok(changed == 1)
 }
 
 fn write_labels(
