@@ -5,6 +5,7 @@ A map that runs over the results of another map is *aligned* with it. The other 
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 import time
@@ -59,6 +60,29 @@ def test_k4_results_are_in_the_order_of_the_elements(runner):
     assert result.of(wait) == delays
     assert pickle.loads(pickle.dumps(result)).of("wait") == delays
     assert "wait" not in result.final_context
+
+
+def test_c5_map_of_coroutines_does_not_hold_up_functions(runner):
+    released = threading.Event()
+    started: list[int] = []
+    with cloaca.WorkflowBuilder("coroutines", input={"numbers": list[int]}):
+
+        @cloaca.task(over="numbers")
+        async def rest(number: int) -> int:
+            started.append(number)
+            while not released.is_set():
+                await asyncio.sleep(0.05)
+            return number
+
+    calls = define_fetch()
+    handle = runner.submit("coroutines", {"numbers": list(range(900))})
+    wait_until(lambda: len(started) >= 700)
+    try:
+        assert runner.submit("pages", {"urls": ["a", "bb"]}).result(30).of("total") == 3
+        assert sorted(calls["started"]) == [0, 1]
+    finally:
+        released.set()
+    assert handle.result(60).of("rest") == list(range(900))
 
 
 def test_k1_empty_list_completes_with_no_results(runner):

@@ -104,7 +104,15 @@ fn described(operation: &Operation) -> Value {
     for (status, schema, about) in &operation.answers {
         let mut response = json!({"description": about});
         if let Some(schema) = schema {
-            response["content"] = json!({operation.media_type: {"schema": reference(*schema)}});
+            let mut schema = reference(*schema);
+            if operation
+                .parameters
+                .iter()
+                .any(|parameter| parameter.name == "raw")
+            {
+                schema = json!({"anyOf": [schema, {"description": "With `raw`, only the value."}]});
+            }
+            response["content"] = json!({operation.media_type: {"schema": schema}});
             if let Some(text_type) = operation.text_type {
                 response["content"][text_type] = json!({"schema": {"type": "string"}});
             }

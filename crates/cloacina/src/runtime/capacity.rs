@@ -184,11 +184,6 @@ impl Capacity {
         may_claim.then(|| self.prefetch[executor.index()].item_room())
     }
 
-    /// The number of the executor's workers.
-    pub(super) const fn slots(&self, executor: Executor) -> usize {
-        self.prefetch[executor.index()].slots()
-    }
-
     /// The number of the executor's free workers.
     pub(super) fn free_workers(&self, executor: Executor) -> usize {
         self.prefetch[executor.index()].free_workers()

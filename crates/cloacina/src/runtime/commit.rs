@@ -402,6 +402,8 @@ impl Step {
             }
         }
         if change.changes.revived {
+            // A caller may have read the earlier end while the retry was being written.
+            self.subscriptions.forget_recent(Some(id));
             self.subscriptions.release(id);
         }
         self.note_posts(&change);

@@ -90,11 +90,6 @@ impl Maps {
         self.held.is_empty()
     }
 
-    /// The number of items that this process has claimed.
-    pub(super) fn held_count(&self) -> usize {
-        self.held.len()
-    }
-
     /// Notes the counters of a map, or forgets them if the map has ended.
     pub(super) fn note_row(&mut self, row: MapRow) {
         let key = (row.execution, row.task);

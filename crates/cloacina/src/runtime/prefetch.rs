@@ -77,11 +77,6 @@ impl Prefetch {
         self.wanted().saturating_sub(self.in_flight)
     }
 
-    /// The number of workers.
-    pub(super) const fn slots(&self) -> usize {
-        self.slots
-    }
-
     /// The number of workers without a claimed task.
     pub(super) fn free_workers(&self) -> usize {
         self.slots.saturating_sub(self.in_flight)

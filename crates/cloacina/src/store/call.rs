@@ -182,8 +182,8 @@ requests! { 'a
     /// Returns the last items before `query.from`, in the order of the list. Leaves out items without a row.
     ItemsBefore => items_before(query: &'a ItemQuery) -> Vec<ItemRecord>;
 
-    /// Returns the number of the items that the query selects, and their results, separated by commas. An item without a
-    /// result counts as `null`. The query must select all states.
+    /// Returns the number of the stored items with the numbers from `query.from` to `query.from + query.limit - 1`, and their
+    /// results, separated by commas. An item without a result counts as `null`. The query must select all states.
     ItemResults => item_results(query: &'a ItemQuery) -> (u32, String);
 
     /// Returns at most `limit` items that a runner has claimed, grouped by map.

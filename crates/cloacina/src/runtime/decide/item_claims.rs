@@ -14,9 +14,13 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
 use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 
-/// Maximum number of items that one transaction claims for one executor. Larger transactions delay other executions.
+/// Maximum number of items that one transaction claims for one executor, unless more workers are free. Larger transactions delay
+/// other executions.
 const LARGEST_CLAIM: usize = 256;
-/// Maximum number of claimed items that wait for a worker. More would only make the transactions larger in which they end.
+/// Maximum number of items that one transaction claims for one executor.
+const LARGEST_CLAIM_FOR_WORKERS: usize = 1_024;
+/// Maximum number of claimed items that wait for a worker of one executor. More of them would delay other executions, because many
+/// items would then end in one transaction.
 const ITEM_WINDOW: usize = 512;
 /// Maximum number of items that one transaction claims in order to start their children.
 const LARGEST_START: usize = 256;
@@ -39,13 +43,7 @@ impl Step {
         }
         // A runner without items claims at least one, even if it is busy, so that other tasks do not starve maps.
         let least = usize::from(self.maps.holds_none());
-        let rooms = Executor::ALL.map(|executor| {
-            let room = self
-                .capacity
-                .item_room(executor)?
-                .min(self.item_window(executor));
-            Some(room.max(least).min(LARGEST_CLAIM))
-        });
+        let rooms = Executor::ALL.map(|executor| Some(self.item_room(executor)?.max(least)));
         if rooms.iter().all(Option::is_none) {
             return Default::default();
         }
@@ -76,12 +74,15 @@ impl Step {
         wanted
     }
 
-    /// The number of items that an executor can claim within [`ITEM_WINDOW`]. 0 if there is too little room for the query to be
-    /// worth it.
-    fn item_window(&self, executor: Executor) -> usize {
-        let window = self.capacity.slots(executor) + ITEM_WINDOW;
-        let left = window.saturating_sub(self.maps.held_count());
-        if left < ITEM_WINDOW / 4 { 0 } else { left }
+    /// The number of items to claim for an executor. 0 if there is too little room for the query to be worth it.
+    fn item_room(&self, executor: Executor) -> Option<usize> {
+        let room = self.capacity.item_room(executor)?;
+        let free = self.capacity.free_workers(executor);
+        let waiting = self.capacity.queues().of(executor).waiting_items();
+        let window = ITEM_WINDOW.saturating_sub(waiting);
+        let window = if window < ITEM_WINDOW / 4 { 0 } else { window };
+        let largest = free.clamp(LARGEST_CLAIM, LARGEST_CLAIM_FOR_WORKERS);
+        Some(room.min(window.max(free)).min(largest))
     }
 
     /// Dispatches the items that the store claimed in the commit.

@@ -153,8 +153,9 @@ impl Step {
         Ok(text)
     }
 
-    /// Like [`values_text`](Self::values_text), if all items have rows. The database joins the results, which takes a fraction of
-    /// the time that it takes to read the items.
+    /// Like [`values_text`](Self::values_text), but the database joins the results, which takes a fraction of the time that it
+    /// takes to read the items. Returns `None` if an item has no row, or if the database cannot join the results, for example
+    /// because together they are larger than its largest text.
     fn joined_results(&self, id: ExecutionId, map: Ordinal) -> Result<Option<String>, StoreError> {
         let Some(row) = self.current_row(id, map)? else {
             return Ok(None);
@@ -162,13 +163,16 @@ impl Step {
         let mut text = String::from("[");
         let mut from = 0;
         while from < row.width {
-            let (found, results) = self.store.item_results(&ItemQuery {
+            let page = ItemQuery {
                 execution: id,
                 task: map,
                 status: None,
                 from,
                 limit: PAGE as usize,
-            })?;
+            };
+            let Ok((found, results)) = self.store.item_results(&page) else {
+                return Ok(None);
+            };
             let until = row.width.min(from + PAGE);
             if found != until - from {
                 return Ok(None);

@@ -22,7 +22,7 @@ const TASKS_PER_ITEM: u32 = 16;
 pub(super) struct ReadyQueue {
     tasks: BTreeMap<DispatchKey, Assignment>,
     items: BTreeMap<DispatchKey, Assignment>,
-    /// The number of tasks that were taken since the last item, while items of the same priority waited.
+    /// The number of tasks that were taken before an item of the same priority, since an item was last taken before a task.
     tasks_since_item: u32,
     callbacks: VecDeque<Callback>,
 }
@@ -59,13 +59,16 @@ impl ReadyQueue {
             (None, Some(_)) => true,
             (Some(task), Some(item)) if task == item => {
                 let takes_item = self.tasks_since_item >= TASKS_PER_ITEM;
-                self.tasks_since_item += 1;
+                self.tasks_since_item = if takes_item {
+                    0
+                } else {
+                    self.tasks_since_item + 1
+                };
                 takes_item
             }
             (Some(task), Some(item)) => item < task,
         };
         let entries = if takes_item {
-            self.tasks_since_item = 0;
             &mut self.items
         } else {
             &mut self.tasks
@@ -125,6 +128,11 @@ impl ReadyQueue {
 
     pub(super) fn has_tasks(&self) -> bool {
         !(self.tasks.is_empty() && self.items.is_empty())
+    }
+
+    /// The number of items.
+    pub(super) fn items(&self) -> usize {
+        self.items.len()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -11,6 +11,11 @@ impl WorkQueue {
         self.state.lock().ready.has_callbacks()
     }
 
+    /// The number of claimed items that wait for a worker.
+    pub(in crate::runtime) fn waiting_items(&self) -> usize {
+        self.state.lock().ready.items()
+    }
+
     /// The lowest priority of the ready tasks.
     pub(in crate::runtime) fn lowest_priority(&self) -> Option<i16> {
         self.state.lock().ready.lowest_priority()
