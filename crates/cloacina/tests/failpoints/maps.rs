@@ -1,7 +1,7 @@
 //! The part of a run in which one task is mapped over a list, and a second task over the results of the first.
 
 use cloacina::runner::EngineHandle;
-use cloacina::store::Store;
+use cloacina::store::{ItemQuery, Store};
 
 use super::scenario::{end_of, retry, submit_once};
 
@@ -20,6 +20,15 @@ pub fn map_a_task(engine: &EngineHandle, store: &dyn Store) -> Items {
     let first = retry(|| engine.inspector().items_before(id, "mapped", None, 1, 1));
     assert_eq!(first.len(), 1);
     let mut items = retry(|| engine.inspector().all_items(id, "mapped"));
+    let page = ItemQuery {
+        execution: id,
+        task: 1,
+        status: None,
+        from: 0,
+        limit: items.len(),
+    };
+    let (count, _) = retry(|| Ok(store.item_results(&page)?));
+    assert_eq!(count as usize, items.len());
     items.extend(retry(|| engine.inspector().all_items(id, "aligned")));
     let states = items.into_iter().map(|item| {
         let result = item.result.map(|result| result.to_string());
