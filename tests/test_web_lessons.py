@@ -107,6 +107,7 @@ LESSONS = {
         "test_jupyter_2254_token_in_the_url_of_a_route_is_refused",
     ],
     "Sidekiq: a loose CSP for scripts of extensions": [
+        "test_csp_is_enforced_without_exceptions",
         "test_sidekiq_every_answer_has_the_strict_policy",
         "test_sidekiq_page_loads_only_its_own_scripts",
     ],
