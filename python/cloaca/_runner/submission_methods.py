@@ -7,7 +7,6 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.submission import request, request_of
 from cloaca._values.arguments import check_flag, suggests_arguments
 from cloaca._values.exceptions import WorkflowNotFoundError
-from cloaca._workers.attempt_scope import TRACING, modules
 from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own_key
 from cloaca._workflows.registry import registry
 
@@ -126,7 +125,7 @@ class SubmissionMethods:
 
             (handle,) = self._submit([submission])
             return _checked(follow(self._core, handle.id), check)
-        spans = self._tracing.begin([submission]) if TRACING in modules else []
+        spans = self._tracing.begin([submission])
         if not spans:
             try:
                 return _checked(self._with_final(self._core.execute(submission)), check)
@@ -499,9 +498,9 @@ class SubmissionMethods:
         self, requests: list[SubmitRequest]
     ) -> tuple[list[SubmitRequest], list[ExecutionSpan]]:
         """Return the requests with trace contexts, and the spans; no spans if tracing is off."""
-        spans = self._tracing.begin(requests) if TRACING in modules else []
+        spans = self._tracing.begin(requests)
         if not spans:
-            return requests, spans
+            return requests, []
         traced = [
             entry.with_trace(span.carrier) for entry, span in zip(requests, spans, strict=True)
         ]
