@@ -71,7 +71,6 @@ class WorkflowHandle:
         self,
         runner: HandleRunner,
         execution_id: str,
-        *,
         key: str | None = _UNREAD,
         created: bool = False,
     ) -> None:

@@ -147,6 +147,7 @@ class DefaultRunner(
         self._database = started.database
         self._catching_up = started.lock
         self._revision = 0
+        self._begins_at_use = self._starts_by_itself and not self._core.begun
         registry.add_runner(self)
         try:
             self._catch_up()
@@ -154,7 +155,7 @@ class DefaultRunner(
         except BaseException:
             self.shutdown(timeout=0)
             raise
-        if self._starts_by_itself and not self._core.begun:
+        if self._begins_at_use:
             from cloaca._runner.start_gate import StartGate
 
             self._gate = StartGate(self._core, self)
@@ -196,7 +197,8 @@ class DefaultRunner(
 
         The caller already uses the runner, so there is no reason to wait.
         """
-        if self._starts_by_itself and not self._core.begun:
+        if self._begins_at_use:
+            self._begins_at_use = False
             self._core.begin()
 
     @staticmethod

@@ -32,6 +32,7 @@ class SubmissionMethods:
     _waiters: Waiters
     _revision: int
     _has_submitted = False
+    _begins_at_use: bool
 
     if TYPE_CHECKING:
 
@@ -462,17 +463,22 @@ class SubmissionMethods:
         return WorkflowHandle(runner, self._core.reads.rerun(request), created=True)
 
     def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
+        # Threads that submit wait for the interpreter, so this function makes few calls.
         self._catch_up()
-        self._begin_early()
-        requests, spans = self._begin_traces(requests)
+        if self._begins_at_use:
+            self._begin_early()
+        spans = self._tracing.begin(requests)
+        if spans:
+            requests = _traced(requests, spans)
         try:
             submitted = self._core.submit(requests)
         except BaseException as error:
             self._refused(spans, error)
             raise
+        self._has_submitted = True
         if spans:
             self._tracing.submitted(spans, [execution.execution_id for execution in submitted])
-        return self._handles(requests, submitted)
+        return _handles(self, requests, submitted)
 
     async def _submit_async(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
         import asyncio
@@ -483,28 +489,19 @@ class SubmissionMethods:
         if self._revision != registry.revision:
             await asyncio.to_thread(self._catch_up)
         self._begin_early()
-        requests, spans = self._begin_traces(requests)
+        spans = self._tracing.begin(requests)
+        if spans:
+            requests = _traced(requests, spans)
         try:
             submitted = await self._waiters.submit(requests)
         except BaseException as error:
             self._refused(spans, error)
             raise
+        self._has_submitted = True
         if spans:
             ids = [execution.execution_id for execution in submitted]
             await asyncio.to_thread(self._tracing.submitted, spans, ids)
-        return self._handles(requests, submitted)
-
-    def _begin_traces(
-        self, requests: list[SubmitRequest]
-    ) -> tuple[list[SubmitRequest], list[ExecutionSpan]]:
-        """Return the requests with trace contexts, and the spans; no spans if tracing is off."""
-        spans = self._tracing.begin(requests)
-        if not spans:
-            return requests, []
-        traced = [
-            entry.with_trace(span.carrier) for entry, span in zip(requests, spans, strict=True)
-        ]
-        return traced, spans
+        return _handles(self, requests, submitted)
 
     def _refused(self, spans: list[ExecutionSpan], error: BaseException) -> None:
         for span in spans:
@@ -512,15 +509,19 @@ class SubmissionMethods:
         if isinstance(error, WorkflowNotFoundError):
             registry.explain_unknown(error)
 
-    def _handles(
-        self, requests: list[SubmitRequest], submitted: list[Submitted]
-    ) -> list[WorkflowHandle]:
-        self._has_submitted = True
-        runner: Any = self
-        return [
-            WorkflowHandle(runner, found.execution_id, key=entry.key, created=found.created)
-            for entry, found in zip(requests, submitted, strict=True)
-        ]
+
+def _traced(requests: list[SubmitRequest], spans: list[ExecutionSpan]) -> list[SubmitRequest]:
+    """Returns the requests with the trace contexts of their spans."""
+    return [entry.with_trace(span.carrier) for entry, span in zip(requests, spans, strict=True)]
+
+
+def _handles(
+    runner: Any, requests: list[SubmitRequest], submitted: list[Submitted]
+) -> list[WorkflowHandle]:
+    return [
+        WorkflowHandle(runner, found.execution_id, entry.key, found.created)
+        for entry, found in zip(requests, submitted, strict=True)
+    ]
 
 
 def _checked(result: WorkflowResult, check: bool) -> WorkflowResult:

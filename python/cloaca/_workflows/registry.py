@@ -91,7 +91,9 @@ class WorkflowRegistry:
     def __init__(self) -> None:
         # Reentrant, because a finalizer may use the registry while its thread holds the lock.
         self._lock = RLock()
-        self._workflows: dict[str, tuple[int, Workflow]] = {}
+        self._workflows: dict[str, Workflow] = {}
+        # The number of definitions when a workflow was defined, by workflow.
+        self._workflow_revisions: dict[str, int] = {}
         self._loose: dict[str, TaskDefinition] = {}
         # The tasks that this process runs for workflows of other programs, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
@@ -109,15 +111,9 @@ class WorkflowRegistry:
         self._handlers: list[TaskDefinition] = []
         self._triggers: list[TriggerDefinition] = []
         self._trigger_revisions: dict[str, tuple[int, int]] = {}
-        self._revision = 0
-
-    @property
-    def revision(self) -> int:
-        """The number of definitions so far.
-
-        To detect new definitions, a runner compares this number with the one that it last read.
-        """
-        return self._revision
+        # The number of definitions so far. To detect new definitions, a runner compares this number
+        # with the one that it last read. Each submission does, so this is not a property.
+        self.revision = 0
 
     def current_builder(self) -> OpenBuilder | None:
         """Return the builder whose `with` block the caller is in."""
@@ -186,18 +182,19 @@ class WorkflowRegistry:
         before = self._sites.get(name, site)
         if before.file != site.file:
             _warn_of_replacement(name, before.file, site.file)
-        elif name in self._workflows and workflow.version != self._workflows[name][1].version:
+        elif name in self._workflows and workflow.version != self._workflows[name].version:
             _tell_of_replacement(name, before, site)
         with self._lock:
             self._unregistered.discard(name)
             self._sites[name] = site
             for task in [*workflow._definitions.values(), *workflow._finals.values()]:
                 self._give_handler(task)
-            self._revision += 1
+            self.revision += 1
             # This variable keeps the replaced workflow alive, so that its finalizers run after the
             # lock is released.
             _replaced = self._workflows.get(name)
-            self._workflows[name] = (self._revision, workflow)
+            self._workflows[name] = workflow
+            self._workflow_revisions[name] = self.revision
         for runner in self.runners():
             runner._catch_up(quietly=True)
 
@@ -228,8 +225,8 @@ class WorkflowRegistry:
         """
         with self._lock:
             self._give_handler(task)
-            self._revision += 1
-            self._served[workflow, task.id] = (self._revision, task)
+            self.revision += 1
+            self._served[workflow, task.id] = (self.revision, task)
         for runner in self.runners():
             runner._catch_up(quietly=True)
 
@@ -241,11 +238,11 @@ class WorkflowRegistry:
     def workflows_since(self, revision: int) -> tuple[int, list[Workflow]]:
         """Return the current revision, and the workflows defined after `revision`, oldest first."""
         with self._lock:
-            found = sorted(
-                (entry for entry in self._workflows.values() if entry[0] > revision),
-                key=lambda entry: entry[0],
+            defined = self._workflow_revisions
+            names = sorted(
+                (name for name in defined if defined[name] > revision), key=defined.__getitem__
             )
-            return self._revision, [workflow for _, workflow in found]
+            return self.revision, [self._workflows[name] for name in names]
 
     def served_since(self, revision: int) -> list[tuple[str, TaskDefinition]]:
         """Return the tasks defined after `revision` that belong to workflows of other programs."""
@@ -258,13 +255,12 @@ class WorkflowRegistry:
 
     def workflow(self, name: str) -> Workflow | None:
         """Return the workflow that has this name, or `None` if this process has not defined it."""
-        entry = self._workflows.get(name)
-        return None if entry is None else entry[1]
+        return self._workflows.get(name)
 
     def all_workflows(self) -> list[Workflow]:
         """Return the workflows that this process has defined."""
         with self._lock:
-            return [workflow for _, workflow in self._workflows.values()]
+            return list(self._workflows.values())
 
     def has_workflow(self, name: str) -> bool:
         """Return whether this process has defined a workflow with this name."""
@@ -277,8 +273,8 @@ class WorkflowRegistry:
         """
         with self._lock:
             self._triggers.append(trigger)
-            self._revision += 1
-            self._trigger_revisions[trigger.name] = (self._revision, len(self._triggers) - 1)
+            self.revision += 1
+            self._trigger_revisions[trigger.name] = (self.revision, len(self._triggers) - 1)
         for runner in self.runners():
             runner._catch_up(quietly=True)
 
