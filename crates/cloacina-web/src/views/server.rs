@@ -84,6 +84,8 @@ pub(crate) struct DatabaseView {
     problems: Vec<String>,
     /// Recommendations for reclaiming unused space.
     advice: Vec<String>,
+    /// The version of the database's schema: the newest migration that was applied.
+    schema_version: String,
 }
 
 impl DatabaseView {
@@ -95,6 +97,7 @@ impl DatabaseView {
             free_bytes: health.free,
             problems: health.problems,
             advice: health.advice,
+            schema_version: health.schema_version,
         }
     }
 }

@@ -446,4 +446,6 @@ pub struct Health {
     pub free: u64,
     /// Advice, as sentences.
     pub advice: Vec<String>,
+    /// The newest migration that was applied.
+    pub schema_version: String,
 }

@@ -130,6 +130,12 @@ query! {
 }
 
 query! {
+    /// Returns the newest migration that was applied.
+    SchemaVersion {} -> Text;
+    "SELECT coalesce(max(version), '') FROM cloacina_migrations"
+}
+
+query! {
     /// For each table, returns its name, its size with indexes, its numbers of live and dead rows,
     /// and its size without indexes.
     TableHealth {} -> (Text, BigInt, BigInt, BigInt, BigInt);
@@ -357,7 +363,11 @@ impl PostgresStore {
 
     pub(super) fn check(&self) -> Result<Health, StoreError> {
         self.read(async |connection, session| {
-            let mut health = Health::default();
+            let versions: Vec<String> = session.fetch(connection, SchemaVersion {}).await?;
+            let mut health = Health {
+                schema_version: versions.into_iter().next().unwrap_or_default(),
+                ..Health::default()
+            };
             let tables: Vec<(String, i64, i64, i64, i64)> =
                 session.fetch(connection, TableHealth {}).await?;
             for (name, size, live, dead, rows_size) in tables {

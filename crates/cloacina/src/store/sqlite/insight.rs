@@ -119,6 +119,12 @@ query! {
     "SELECT count(*) FROM (SELECT 1 FROM cloacina_waits INDEXED BY cloacina_waits_kind WHERE kind = ? LIMIT ?)"
 }
 
+query! {
+    /// Returns the newest migration that was applied.
+    SchemaVersion {} -> Text;
+    "SELECT coalesce(max(version), '') FROM cloacina_migrations"
+}
+
 query! { IntegrityCheck {} -> Text; "PRAGMA integrity_check(20)" }
 query! { PageCount {} -> BigInt; "PRAGMA page_count" }
 query! { FreePages {} -> BigInt; "PRAGMA freelist_count" }
@@ -322,5 +328,6 @@ pub(super) fn check(connection: &mut SqliteConnection) -> Result<Health, Fault> 
         size,
         free,
         advice,
+        schema_version: SchemaVersion {}.load(connection)?.pop().unwrap_or_default(),
     })
 }
