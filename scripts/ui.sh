@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the web page into crates/cloacina-web/assets, or checks that the committed page was built from the current sources.
+# Builds the web page into crates/cloacina-web/assets, with the types of the API from openapi.json. Or checks that the committed
+# page was built from the current sources.
 #
 #   scripts/ui.sh build|check
 #
@@ -39,7 +40,7 @@ case "${1:-}" in
     build)
         has_node || install_node
         install_packages
-        (cd $source && node_modules/.bin/tsc --noEmit && node build.mjs)
+        (cd $source && node schema.mjs && node_modules/.bin/tsc --noEmit && node build.mjs)
         ;;
     check)
         (cd $source && sha256sum --quiet --check ../assets/MANIFEST >&2) || {
@@ -52,6 +53,10 @@ case "${1:-}" in
         fi
         folder=$(mktemp -d)
         trap 'rm -rf "$folder"' EXIT
+        (cd $source && node schema.mjs "$folder/schema.ts" && diff "$folder/schema.ts" src/lib/schema.ts >&2) || {
+            say "src/lib/schema.ts was not written from the committed openapi.json; hint: make ui"
+            exit 1
+        }
         (cd $source && node_modules/.bin/tsc --noEmit && node build.mjs "$folder")
         diff -r "$folder" $built >&2 || {
             say "the committed page differs from a new build of its sources; hint: make ui"

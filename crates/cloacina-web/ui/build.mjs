@@ -51,7 +51,7 @@ for (const name of ["app.js", "app.css", "icon.svg", "icon-alert.svg", "THIRD_PA
 }
 
 // MANIFEST contains the digests of the sources. A check compares them to tell, without Node, whether the assets are up to date.
-const sources = ["build.mjs", "index.html", "icon.svg", "icon-alert.svg", "package.json", "package-lock.json"];
+const sources = ["build.mjs", "index.html", "icon.svg", "icon-alert.svg", "package.json", "package-lock.json", "schema.mjs", "../openapi.json"];
 for (const entry of readdirSync(join(here, "src"), { recursive: true, withFileTypes: true })) {
   if (entry.isFile()) sources.push(join(entry.parentPath, entry.name).slice(here.length + 1));
 }

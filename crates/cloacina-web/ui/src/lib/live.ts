@@ -3,6 +3,7 @@ import { effect, signal } from "@preact/signals";
 import { get } from "./api.ts";
 import { meta } from "./meta.ts";
 import { MOUNT, tenant } from "./route.ts";
+import type { ChangesView } from "./schema.ts";
 
 export type Live = "live" | "polling" | "paused" | "offline" | "connecting";
 
@@ -57,7 +58,7 @@ async function poll(): Promise<void> {
   const own = period;
   try {
     const after = marker === null ? "" : `?after=${encodeURIComponent(marker)}`;
-    const answer = await get<{ marker: string; changed: boolean }>(`/changes${after}`);
+    const answer = await get<ChangesView>(`/changes${after}`);
     if (own !== period) return;
     if (answer.changed && marker !== null) notice();
     if (state.value === "offline") notice();

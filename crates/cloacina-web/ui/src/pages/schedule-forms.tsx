@@ -4,6 +4,7 @@ import { ApiError, part, send } from "../lib/api.ts";
 import { isObject, parse } from "../lib/json.ts";
 import { notice } from "../lib/live.ts";
 import { go, url } from "../lib/route.ts";
+import type { Backfill } from "../lib/schema.ts";
 import { relative } from "../lib/time.ts";
 import type { Firing, Page, Schedule, Workflow } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
@@ -93,12 +94,6 @@ export function NewSchedule({ close }: { close: () => void }) {
       </form>
     </Dialog>
   );
-}
-
-interface Backfill {
-  matched: number;
-  done: number;
-  items: { due_at: string; has_fired: boolean; execution: string | null }[];
 }
 
 export function BackfillDialog({ schedule, close }: { schedule: Schedule; close: () => void }) {

@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ApiError, part, send } from "../lib/api.ts";
 import { type Json, Num, differences, isObject, parse, write } from "../lib/json.ts";
 import { go, query, url } from "../lib/route.ts";
+import type { SubmittedView } from "../lib/schema.ts";
 import type { Execution, WorkflowDetail } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { Choice, ErrorBox, Loading, Missing, say, shortId } from "../parts/basics.tsx";
@@ -106,7 +107,7 @@ export function StartPage({ name }: { name: string }) {
   /** Sends a request. The body is text, so that numbers keep their digits. */
   async function submit(path: string, body: string, isDry: boolean): Promise<void> {
     try {
-      const answer = await send<{ id: string | null; created: boolean }>("POST", path, body);
+      const answer = await send<SubmittedView>("POST", path, body);
       if (isDry) say("The request is valid. Nothing was started.");
       else if (answer.id) {
         say(answer.created ? "Started." : "An execution with this key already exists.");

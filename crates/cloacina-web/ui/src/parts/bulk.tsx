@@ -3,21 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
+import type { BulkView, Refused } from "../lib/schema.ts";
 import { Dialog, ErrorBox, Loading, say, shortId } from "./basics.tsx";
 import { ACTIONS, type Action } from "./control.tsx";
-
-interface Refusal {
-  id: string;
-  code: string;
-  detail: string;
-}
-
-interface Answer {
-  matched: number;
-  done: number;
-  refused: Refusal[];
-  next: string | null;
-}
 
 /** The sum of the answers so far. */
 interface Outcome {
@@ -27,7 +15,7 @@ interface Outcome {
   /** The number of refusals for each reason. */
   reasons: ReadonlyMap<string, number>;
   /** The first refusals. */
-  first: readonly Refusal[];
+  first: readonly Refused[];
   /** The cursor with which to continue; null if all matching executions were examined. */
   next: string | null;
 }
@@ -39,7 +27,7 @@ const MAX_SHOWN = 10;
 
 const NOTHING: Outcome = { matched: 0, done: 0, refused: 0, reasons: new Map(), first: [], next: null };
 
-function added(sum: Outcome, answer: Answer): Outcome {
+function added(sum: Outcome, answer: BulkView): Outcome {
   const reasons = new Map(sum.reasons);
   for (const { detail, id } of answer.refused) {
     const text = detail.replace(id, "").replace(/^execution\s+/, "").trim();
@@ -60,7 +48,7 @@ async function run(action: Action, filter: Record<string, string[]>, isDry: bool
   let sum = from;
   do {
     const cursor = sum.next === null ? {} : { cursor: sum.next };
-    sum = added(sum, await send<Answer>("POST", "/executions/bulk", { action, filter, dry_run: isDry, limit: STEP, ...cursor }));
+    sum = added(sum, await send<BulkView>("POST", "/executions/bulk", { action, filter, dry_run: isDry, limit: STEP, ...cursor }));
     told(sum);
   } while (sum.next !== null && !isStopped());
 }

@@ -2,8 +2,10 @@
 import { attention, meta } from "../lib/meta.ts";
 import { isPaused, state } from "../lib/live.ts";
 import { parts, tenant, url } from "../lib/route.ts";
+import type { Tenant } from "../lib/schema.ts";
 import { density, singleKeys, theme, zone } from "../lib/settings.ts";
 import { clock, currentZone, now } from "../lib/time.ts";
+import type { Page } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { Choice, useShown } from "./basics.tsx";
 
@@ -23,7 +25,7 @@ function LiveSwitch() {
 }
 
 function TenantPicker() {
-  const { data } = useGet<{ items: { schema: string }[] }>(meta.value?.backend === "postgres" ? "/tenants" : null, false);
+  const { data } = useGet<Page<Tenant>>(meta.value?.backend === "postgres" ? "/tenants" : null, false);
   if (!data || data.items.length === 0) return null;
   return (
     <label class="tenant">

@@ -4,6 +4,7 @@ import { ApiError, part, send } from "../lib/api.ts";
 import { type Json, parse, write } from "../lib/json.ts";
 import { notice } from "../lib/live.ts";
 import { taskLink, url } from "../lib/route.ts";
+import type { SentView } from "../lib/schema.ts";
 import type { Page, Wait } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { Choice, Command, Dialog, ErrorBox, Time, say, shortId } from "./basics.tsx";
@@ -88,7 +89,7 @@ export function SignalDialog({ name: first = "", signalKey = null, to = null, cl
     else if (key.trim()) parts.push(`"key": ${JSON.stringify(key.trim())}`);
     if (own.value !== undefined) parts.push(`"data": ${write(own.value)}`);
     try {
-      const { woken } = await send<{ woken: number }>("POST", "/signals", `{${parts.join(", ")}}`);
+      const { woken } = await send<SentView>("POST", "/signals", `{${parts.join(", ")}}`);
       say(woken === 0 ? "Sent. No task waits for it now; a later wait receives it." : `Sent. It woke ${woken} ${woken === 1 ? "task" : "tasks"}.`);
       notice();
       close();
