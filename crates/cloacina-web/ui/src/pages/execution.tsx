@@ -193,7 +193,7 @@ export function ExecutionPage({ id, tab }: { id: string; tab: string }) {
       </nav>
       <div class={task ? "with-panel" : ""}>
         <div class="tab-body">
-          {tab === "overview" && <OverviewTab execution={execution} selected={task} />}
+          {tab === "overview" && <OverviewTab execution={execution} selected={task} isOffered={action?.fromTask !== undefined} />}
           {tab === "timeline" && <TimelineTab execution={execution} selected={task} />}
           {tab === "logs" && <LogsTab id={id} task={task} />}
           {tab === "context" && <ContextTab id={id} />}

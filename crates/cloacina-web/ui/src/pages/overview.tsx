@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import { getAll, part } from "../lib/api.ts";
 import { select, taskLink } from "../lib/route.ts";
 import { duration, now } from "../lib/time.ts";
+import type { StatesView } from "../lib/schema.ts";
 import type { Execution, Graph, Task } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { ErrorBox, Loading, Rows, shortId } from "../parts/basics.tsx";
@@ -29,10 +30,11 @@ function TaskRow({ name, letter, task, isSelected }: { name: string; letter: str
   );
 }
 
-export function OverviewTab({ execution, selected }: { execution: Execution; selected: string | null }) {
+/** The graph and the table of the tasks. While `isOffered`, the dialog that runs the selected task again is open. */
+export function OverviewTab({ execution, selected, isOffered }: { execution: Execution; selected: string | null; isOffered: boolean }) {
   const { id, workflow, version } = execution;
   const graph = useGet<Graph>(`/workflows/${part(workflow)}/versions/${part(version)}/graph`, false);
-  const states = useGet<{ states: string }>(`/executions/${id}/states`);
+  const states = useGet<StatesView>(`/executions/${id}/states`);
   const total = graph.data?.tasks.length ?? 0;
   const tasks = useLoad(total > 0 && total <= MAX_DETAILED ? `tasks ${id}` : null, (signal) => getAll<Task>(`/executions/${id}/tasks?limit=200`, MAX_DETAILED, signal));
   const [wanted, setWanted] = useState("");
@@ -41,7 +43,7 @@ export function OverviewTab({ execution, selected }: { execution: Execution; sel
 
   const letters = states.data?.states ?? "";
   const place = selected === null || !graph.data ? -1 : graph.data.tasks.indexOf(selected);
-  const again = useMemo(() => (showsAgain && graph.data && place >= 0 ? descendants(graph.data, place) : null), [showsAgain, graph.data, place]);
+  const again = useMemo(() => ((showsAgain || isOffered) && graph.data && place >= 0 ? descendants(graph.data, place) : null), [showsAgain, isOffered, graph.data, place]);
   const details = useMemo(() => new Map(tasks.data?.map((task) => [task.id, task])), [tasks.data]);
   const rows = useMemo(() => {
     const names = graph.data?.tasks ?? [];

@@ -10,17 +10,23 @@ export const STATE_OF: Record<string, string> = {
   p: "Pending", r: "Ready", w: "Waiting", R: "Running", C: "Completed", F: "Failed", S: "Skipped", X: "Cancelled",
 };
 
-// Lengths in pixels, at a scale of 1: the distances between columns and between rows, the size of the box of a task, and the
-// width of the buttons at the top right.
+// Lengths in pixels, at a scale of 1: the distances between columns and between rows, and the size of the box of a task.
 const COLUMN = 168;
 const ROW = 64;
 const WIDTH = 148;
 const HEIGHT = 32;
-const TOOLS = 124;
 const MARKS: Record<string, string> = { C: "✓", F: "✕", R: "◐", p: "○", r: "○", w: "◷", S: "⇥", X: "⊘" };
+
+/** Distance of the buttons from the edges of the canvas, in pixels, as the style sheet sets it. */
+const TOOLS_MARGIN = 8;
 
 /** While a graph with at least this number of tasks is dragged, a picture of it is moved instead of drawing each frame. */
 const MIN_PICTURED = 500;
+
+interface Size {
+  width: number;
+  height: number;
+}
 
 interface View {
   scale: number;
@@ -42,16 +48,23 @@ const centre = (graph: Graph, index: number): [number, number] => [
   (graph.y[index] ?? 0) * ROW,
 ];
 
-function fit(graph: Graph, width: number, height: number): View {
+/**
+ * Returns the view that shows the whole graph. The graph leaves room for the buttons at the top right (`tools`): it is beside
+ * or below them, whichever lets it be larger.
+ */
+function fit(graph: Graph, { width, height }: Size, tools: Size): View {
   const w = (graph.width / 100) * COLUMN + WIDTH + 32;
   const h = Math.max(0, graph.height - 1) * ROW + HEIGHT + 32;
-  // On a wide canvas, the graph leaves room for the buttons at the top right.
-  const free = width > 480 ? width - TOOLS : width;
-  const scale = Math.min(1.1, free / w, height / h);
+  const beside = Math.min(1.1, (width - tools.width) / w, height / h);
+  const below = Math.min(1.1, width / w, (height - tools.height) / h);
+  const isBelow = below > beside;
+  const scale = isBelow ? below : beside;
+  const free = isBelow ? width : width - tools.width;
+  const top = isBelow ? tools.height : 0;
   return {
     scale,
     x: (free - (w - WIDTH - 32) * scale) / 2,
-    y: (height - (h - HEIGHT - 32) * scale) / 2,
+    y: top + (height - top - (h - HEIGHT - 32) * scale) / 2,
   };
 }
 
@@ -62,7 +75,7 @@ function cut(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext
   return `${text.slice(0, length)}…`;
 }
 
-export function drawGraph(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, size: { width: number; height: number }, graph: Graph, states: string,
+export function drawGraph(context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D, size: Size, graph: Graph, states: string,
   view: View, colours: Palette, selected: number, again: ReadonlySet<number> | null): void {
   const { scale } = view;
   context.fillStyle = colours.ground ?? "";
@@ -220,12 +233,13 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   const picture = useRef<Picture | null>(null);
   /** The colours of the current theme. Reading them takes longer than drawing a frame. */
   const paint = useRef<Palette | null>(null);
+  const tools = useRef<HTMLDivElement>(null);
   const drag = useRef<{ x: number; y: number; moved: number } | null>(null);
   const latest = useRef({ graph, states, selected, again });
   latest.current = { graph, states, selected, again };
 
   /** Returns a picture that covers the canvas: the last one, if it still does. */
-  const pictured = (view: View, size: { width: number; height: number }, ratio: number, colours: Palette): Picture | null => {
+  const pictured = (view: View, size: Size, ratio: number, colours: Palette): Picture | null => {
     const { graph, states, selected, again } = latest.current;
     const of = [graph, states, selected, again, colours, ratio, size.width, size.height, view.scale];
     const { current } = picture;
@@ -257,7 +271,8 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
       }
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       const { graph, states, selected, again } = latest.current;
-      view.current ??= fit(graph, width, height);
+      const { offsetWidth = 0, offsetHeight = 0 } = tools.current ?? {};
+      view.current ??= fit(graph, { width, height }, { width: offsetWidth + 2 * TOOLS_MARGIN, height: offsetHeight + 2 * TOOLS_MARGIN });
       const began = performance.now();
       const colours = (paint.current ??= palette(element.parentElement ?? element));
       const moved = drag.current && graph.tasks.length >= MIN_PICTURED ? pictured(view.current, { width, height }, ratio, colours) : null;
@@ -358,7 +373,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   return (
     <div class="graph" style={{ height: `min(${Math.round(needed)}px, clamp(240px, 44vh, 520px))` }}>
       <canvas ref={canvas} tabIndex={0} role="application"
-        aria-label={`Graph of ${graph.tasks.length} tasks. Arrow keys move between tasks; the table below lists the same tasks.${name ? ` Selected: ${name}, ${STATE_OF[states[selected] ?? ""] ?? ""}.` : ""}`}
+        aria-label={`Graph of ${graph.tasks.length} tasks. Arrow keys move between tasks; the table below lists the same tasks.${name ? ` Selected: ${name}, ${STATE_OF[states[selected] ?? ""] ?? ""}.` : ""}${again ? ` Marked: the ${again.size} tasks that would run again.` : ""}`}
         onPointerDown={(event) => {
           drag.current = { x: event.clientX, y: event.clientY, moved: 0 };
           event.currentTarget.setPointerCapture(event.pointerId);
@@ -379,7 +394,10 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
           if (view.current) view.current = { ...view.current, x: view.current.x + dx, y: view.current.y + dy };
           draw();
         }}
-        onPointerCancel={() => (drag.current = null)}
+        onPointerCancel={() => {
+          drag.current = null;
+          draw();
+        }}
         onPointerUp={(event) => {
           const moved = drag.current?.moved ?? 0;
           drag.current = null;
@@ -395,7 +413,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
           } else if (event.key === "+" || event.key === "=") zoom(1.3);
           else if (event.key === "-") zoom(1 / 1.3);
         }} />
-      <div class="graph-tools" role="toolbar" aria-label="View of the graph">
+      <div class="graph-tools" ref={tools} role="toolbar" aria-label="View of the graph">
         <button type="button" aria-label="Zoom in" title="Zoom in (+)" onClick={() => zoom(1.3)}>+</button>
         <button type="button" aria-label="Zoom out" title="Zoom out (−)" onClick={() => zoom(1 / 1.3)}>−</button>
         <button type="button" title="Fit (f)" onClick={refit}>Fit</button>
