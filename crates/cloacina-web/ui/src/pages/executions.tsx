@@ -1,5 +1,5 @@
 // The list of executions, with filters in the URL, and actions on selected executions or on all that match.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { useKeys } from "../lib/keys.ts";
 import { go, query, setQuery, url } from "../lib/route.ts";
@@ -65,12 +65,15 @@ const chooseDate = (date: string) => setQuery({ since: startOf(date), until: sta
 
 /** A choice of the period in which the executions were submitted: a span before now, a named day, or any day. */
 function Submitted() {
-  const [isPicking, setPicking] = useState(false);
+  // The period that was active when the user chose to pick a day. After any other change of the period, for example when its
+  // chip is removed, the user is no longer picking a day.
+  const [picking, setPicking] = useState<string | null>(null);
+  const period = PERIOD.map((name) => query.value.get(name) ?? "").join(" ");
   const since = query.value.get("since") ?? "";
   const isSpan = !query.value.has("until") && SPANS.some(([span]) => span === since);
   const date = chosenDate();
   const named = DAYS.find(([, earlier]) => today(earlier) === date)?.[0];
-  const value = isPicking ? "day" : isSpan ? since : date === null ? "other" : (named ?? "day");
+  const value = picking === period ? "day" : isSpan ? since : date === null ? "other" : (named ?? "day");
   return (
     <>
       <label>
@@ -78,9 +81,10 @@ function Submitted() {
         <select value={value} onChange={(event) => {
           const { value: chosen } = event.currentTarget;
           const day = DAYS.find(([name]) => name === chosen);
-          setPicking(chosen === "day");
           if (day) chooseDate(today(day[1]));
           else if (chosen !== "day") setQuery({ since: chosen, until: null, cursor: null });
+          else if (date === null) setQuery({ since: null, until: null, cursor: null });
+          setPicking(chosen !== "day" ? null : date === null ? " " : period);
         }}>
           {SPANS.map(([span, text]) => <option key={span} value={span}>{text}</option>)}
           {DAYS.map(([name]) => <option key={name} value={name}>{name}</option>)}
@@ -93,7 +97,10 @@ function Submitted() {
           <span>Day</span>
           <input type="date" value={date ?? ""} max={today()} onInput={(event) => {
             // While a date is typed, it can have a year like 0002.
-            if (event.currentTarget.value >= "1970") chooseDate(event.currentTarget.value);
+            const { value: chosen } = event.currentTarget;
+            if (chosen < "1970") return;
+            chooseDate(chosen);
+            setPicking(`${startOf(chosen)} ${startOf(chosen, 1)}`);
           }} />
         </label>
       )}
@@ -274,7 +281,9 @@ export function ExecutionsPage() {
     setSelected(new Map());
     setAt(-1);
   }, [path]);
-  useEffect(() => {
+  // Not `useEffect`, which runs some time later: it would move the focus, and with it `at`, back to a row that the user has left
+  // with another key meanwhile.
+  useLayoutEffect(() => {
     if (at >= 0) document.querySelector<HTMLElement>(`[data-row="${at}"] a`)?.focus();
   }, [at]);
 
