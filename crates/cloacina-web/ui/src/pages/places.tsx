@@ -5,6 +5,7 @@ import { explainRunning } from "../lib/held.ts";
 import { meta } from "../lib/meta.ts";
 import { url } from "../lib/route.ts";
 import { bytes, now } from "../lib/time.ts";
+import type { Pruned, Tenant } from "../lib/schema.ts";
 import type { Database, Page, Runner } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { Command, Copy, Dialog, Empty, ErrorBox, Loading, Time, say, shortId } from "../parts/basics.tsx";
@@ -14,10 +15,10 @@ import { Mark } from "../parts/state.tsx";
 export function RunnersPage() {
   const { data, error, reload } = useGet<Page<Runner>>("/runners");
   const open = useLoad("held", explainRunning);
-  const held = new Map<string, { id: string; task: string }[]>();
+  const held = new Map<string, { id: string; task: string; until: string | null }[]>();
   for (const { execution, reasons } of open.data ?? []) {
-    for (const { runner, task, code } of reasons) {
-      if (runner && task && /^held|^claimed/.test(code)) held.set(runner, [...(held.get(runner) ?? []), { id: execution.id, task }]);
+    for (const { runner, task, code, until } of reasons) {
+      if (runner && task && /^held|^claimed/.test(code)) held.set(runner, [...(held.get(runner) ?? []), { id: execution.id, task, until }]);
     }
   }
   const sorted = [...(data?.items ?? [])].sort((left, right) => Number(right.is_alive) - Number(left.is_alive));
@@ -44,7 +45,7 @@ export function RunnersPage() {
                   started <Time at={runner.started_at} isRelative /> · last heartbeat <Time at={runner.heartbeat_at} isRelative /> · lease {Date.parse(runner.lease_until) > now.value ? <>ends <Time at={runner.lease_until} isRelative /></> : <>ended <Time at={runner.lease_until} isRelative /></>}
                 </p>
                 {runner.workflows.length > 0 && <p class="quiet">workflows: {runner.workflows.slice(0, 12).map((name) => <span key={name}><a href={url(`workflows/${encodeURIComponent(name)}`)}>{name}</a> </span>)}{runner.workflows.length > 12 && `and ${runner.workflows.length - 12} more`}</p>}
-                {tasks.length > 0 && <p>claimed tasks: {tasks.slice(0, 8).map(({ id, task }) => <span key={id + task}><a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a> </span>)}{!runner.is_alive && "; another runner rescues these tasks when the lease has ended"}</p>}
+                {tasks.length > 0 && <p>claimed tasks: {tasks.slice(0, 8).map(({ id, task, until }) => <span key={id + task}><a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a> {until && <span class="quiet">until <Time at={until} /></span>} </span>)}{tasks.length > 8 && `and ${tasks.length - 8} more`}{!runner.is_alive && "; another runner rescues these tasks when the lease has ended"}</p>}
               </div>
             </li>
           );
@@ -55,7 +56,7 @@ export function RunnersPage() {
 }
 
 export function TenantsPage() {
-  const { data, error } = useGet<{ items: { schema: string; username: string | null }[] }>("/tenants");
+  const { data, error } = useGet<Page<Tenant>>("/tenants");
   return (
     <>
       <h1>Tenants</h1>
@@ -76,7 +77,7 @@ function Prune({ close }: { close: () => void }) {
   const run = async () => {
     setError(null);
     try {
-      const answer = await send<{ deleted: number; more: boolean }>("POST", "/database/prune", { older_than: `${Number(days)}d` });
+      const answer = await send<Pruned>("POST", "/database/prune", { older_than: `${Number(days)}d` });
       say(`${answer.deleted} ${answer.deleted === 1 ? "execution was" : "executions were"} deleted.${answer.more ? " More can be deleted: delete again." : ""}`);
       close();
     } catch (problem) {
@@ -110,8 +111,10 @@ export function DatabasePage() {
             <div><dt>Kind</dt><dd>{data.backend}</dd></div>
             <div><dt>Size</dt><dd>{bytes(data.size_bytes)}</dd></div>
             <div><dt>Unused</dt><dd>{bytes(data.free_bytes)}</dd></div>
+            <div><dt>Schema</dt><dd>version {Number(data.schema_version)}</dd></div>
             <div><dt>Server</dt><dd>cloaca {meta.value?.version}</dd></div>
           </dl>
+          <p class="quiet">Runners delete executions that ended longer ago than their setting <code>retention</code>, which is 30 days unless the program changes it.</p>
           {data.problems.length === 0
             ? <p><Mark of="Completed" /> The check found no problem.</p>
             : <div class="box bad" role="alert"><strong>Problems</strong><ul>{data.problems.map((text) => <li key={text}>{text}</li>)}</ul></div>}

@@ -4,7 +4,7 @@ import { ApiError, getAll, part, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
 import { go, url } from "../lib/route.ts";
 import { clock, duration, grouped, now, precise } from "../lib/time.ts";
-import type { Firing, Page, Reason, Schedule, Tick } from "../lib/types.ts";
+import type { Attention, Firing, Page, Reason, Schedule, Tick } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { Copy, Dialog, Empty, ErrorBox, Loading, Missing, Time, say, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
@@ -73,6 +73,8 @@ export function SchedulesPage() {
   const { data, error, reload } = useLoad("schedules", loadSchedules);
   const until = Math.ceil((now.value + HOURS * 3_600_000) / 60_000) * 60_000;
   const firings = useGet<Page<Firing>>(`/schedules/firings?to=${part(new Date(until).toISOString())}`);
+  const troubled = useGet<Attention>(data?.length ? "/attention?since=24h" : null, false).data?.schedules;
+  const troubles = new Map(troubled?.map(({ id, reason }) => [id, reason]));
   const [isNew, setNew] = useState(false);
   return (
     <>
@@ -91,7 +93,7 @@ export function SchedulesPage() {
       {firings.data && data && data.length > 0 && <Line firings={firings.data.items} />}
       {data && data.length > 0 && (
         <div class="scroll"><table class="list blocks schedule-list">
-          <thead><tr><th>Schedule</th><th>Workflow</th><th>Next</th><th>Last</th><th>State</th><th class="grow"><span class="hidden">Error</span></th></tr></thead>
+          <thead><tr><th>Schedule</th><th>Workflow</th><th>Next</th><th>Last</th><th>State</th><th class="grow"><span class="hidden">Why it does not fire</span></th></tr></thead>
           <tbody>
             {data.map((schedule) => (
               <tr key={schedule.id}>
@@ -100,7 +102,7 @@ export function SchedulesPage() {
                 <td class="nowrap">{schedule.enabled && schedule.next_at ? <><Time at={schedule.next_at} /> <span class="quiet"><Time at={schedule.next_at} isRelative /></span></> : <span class="quiet">–</span>}</td>
                 <td class="nowrap"><Time at={schedule.last_fired_at} isRelative /></td>
                 <td>{schedule.enabled ? "enabled" : <span class="state rest"><Mark of="Paused" /> disabled</span>}</td>
-                <td class="grow">{schedule.last_error && <span class="error-cell">{schedule.last_error}</span>}</td>
+                <td class="grow"><span class="error-cell">{troubles.get(schedule.id)?.sentence ?? schedule.last_error}</span></td>
               </tr>
             ))}
           </tbody>
@@ -113,6 +115,18 @@ export function SchedulesPage() {
   );
 }
 
+/** Why a tick with this outcome started no execution. */
+const WHY_NOT: Record<string, string> = {
+  missed: "no runner was live when it was due, and the rule for missed ticks did not let it fire later",
+  overlapped: "an earlier execution of the schedule had not ended, and the rule for overlaps did not let another one start",
+  queued: "it waits until the earlier executions of the schedule have ended",
+  skipped: "it was skipped",
+  failed: "the function of the trigger failed",
+};
+
+const whyNot = ({ outcome, detail }: Tick): string =>
+  [outcome === "skipped" && detail ? "" : (WHY_NOT[outcome] ?? ""), detail ?? ""].filter(Boolean).join(": ");
+
 export function SchedulePage({ id }: { id: string }) {
   const path = `/schedules/${part(id)}`;
   const { data, error } = useGet<Schedule>(path);
@@ -120,6 +134,7 @@ export function SchedulePage({ id }: { id: string }) {
   const [cursor, setCursor] = useState<string | null>(null);
   const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=50${cursor === null ? "" : `&cursor=${part(cursor)}`}` : null);
   const [asks, setAsks] = useState<"run" | "delete" | "backfill" | null>(null);
+  const last = cursor === null ? ticks.data?.items[0] : undefined;
   if (error) return <Missing kind="schedule" list="schedules" error={error} />;
   if (!data) return <Loading />;
   return (
@@ -144,7 +159,7 @@ export function SchedulePage({ id }: { id: string }) {
       </dl>
       {why.data && why.data.items.length > 0 && (
         <section class="why" aria-labelledby="why"><h2 id="why">Why it fires, or does not</h2>
-          <ol>{why.data.items.map((reason, index) => <li key={index}>{reason.sentence}{reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}</li>)}</ol>
+          <ol>{last && WHY_NOT[last.outcome] && <li>The tick of <Time at={last.due_at} /> started nothing: {whyNot(last)}.</li>}{why.data.items.map((reason, index) => <li key={index}>{reason.sentence}{reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}</li>)}</ol>
         </section>
       )}
       {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}
@@ -153,7 +168,7 @@ export function SchedulePage({ id }: { id: string }) {
         {ticks.data && ticks.data.items.length > 0 && <div class="scroll"><table class="list">
           <thead><tr><th>Due</th><th>Outcome</th><th>Execution</th><th class="grow"><span class="hidden">Detail</span></th></tr></thead>
           <tbody>{ticks.data.items.map((tick) => (
-            <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td class="nowrap">{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{tick.detail}</td></tr>
+            <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td class="nowrap">{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{WHY_NOT[tick.outcome] ? whyNot(tick) : tick.detail}</td></tr>
           ))}</tbody>
         </table></div>}
         {ticks.data && (ticks.data.prev || ticks.data.next) && (

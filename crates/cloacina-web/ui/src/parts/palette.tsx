@@ -106,7 +106,7 @@ const KEYS: [string, string][] = [
   ["g s", "Schedules"], ["g q", "Waiting"], ["g r", "Runners"], ["g d", "Database"], ["/", "Filter the list"],
   ["j k", "Next and previous row"], ["Enter", "Open the row"], ["x", "Select the row"], ["X", "Select all rows up to this row"],
   [".", "Actions"], ["e", "Why the execution is not done"], ["d t l h", "Graph, timeline, logs, history"], ["r", "Run again with this input"],
-  ["[ ]", "Newer and older execution"], ["c", "Copy the id"], ["f", "Fit the graph"], ["p", "Pause live updates"], ["T", "Light or dark"], ["Esc", "Close"],
+  ["[ ]", "Newer and older execution"], ["c", "Copy the id"], ["f", "Fit the graph"], ["+ −", "Zoom the graph, if it has the focus"], ["← ↑ → ↓", "Next task, if the graph has the focus"], ["p", "Pause live updates"], ["T", "Light or dark"], ["?", "These keys"], ["Esc", "Close"],
 ];
 
 export function Help({ close }: { close: () => void }) {
