@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,17 @@ def browser() -> Iterator[Any]:
 Open = Callable[..., Any]
 
 
+def zone_of_midday() -> tuple[str, int]:
+    """Returns a time zone in which it is now about noon, and its offset from UTC in hours.
+
+    Tests of "today" and "yesterday" use it, because in a fixed zone they would fail near midnight.
+    """
+    hour = time.gmtime().tm_hour
+    offset = 12 - hour or 2
+    # The sign in these names is that of POSIX: Etc/GMT-9 is nine hours ahead of UTC.
+    return f"Etc/GMT{-offset:+d}", offset
+
+
 def serve_assets(context: Any) -> None:
     """If `CLOACA_ASSETS` names a folder, loads the page's files from there, not from the server.
 
@@ -203,23 +216,30 @@ def open_page(browser: Any) -> Iterator[Open]:
     """A function that logs in, opens a page and returns it.
 
     The test fails if the page requests another host, or logs an error or a warning. If the argument
-    `allows` is given, log messages that contain it are permitted.
+    `allows` is given, log messages that contain it are permitted. Further arguments are options of
+    the browser context.
     """
     problems: list[str] = []
     contexts = []
 
     def open_at(
-        link: str, path: str = "", theme: str = "light", width: int = 1400, allows: str = ""
+        link: str,
+        path: str = "",
+        theme: str = "light",
+        width: int = 1400,
+        allows: str = "",
+        **options: Any,
     ) -> Any:
         size = {"width": width, "height": 900}
-        context = browser.new_context(viewport=size, color_scheme=theme, timezone_id="Asia/Tokyo")
+        options = {"timezone_id": "Asia/Tokyo", **options}
+        context = browser.new_context(viewport=size, color_scheme=theme, **options)
         contexts.append(context)
         serve_assets(context)
         page = context.new_page()
         own = link.split("?")[0]
 
         def check_request(request: Any) -> None:
-            if not request.url.startswith((own, "data:")):
+            if not request.url.startswith(own):
                 problems.append(f"a request to another host: {request.url}")
 
         def check_message(message: Any) -> None:
@@ -240,6 +260,54 @@ def open_page(browser: Any) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert not problems, problems
+
+
+#: JavaScript that returns the controls, headings and list terms that extend beyond the left or
+#: right edge of the page, and are not in a box that scrolls sideways.
+CUT_OFF = """() => {
+    const scrolls = (one) => {
+        for (let box = one.parentElement; box; box = box.parentElement) {
+            if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return true;
+        }
+        return false;
+    };
+    return [...document.querySelectorAll("a, button, input, select, textarea, h1, h2, dt, dd")]
+        .filter((one) => {
+            const { left, right, width } = one.getBoundingClientRect();
+            const isHidden = one.closest(".hidden, .skip, details:not([open])");
+            return width > 0 && !isHidden && (left < 0 || right > innerWidth) && !scrolls(one);
+        })
+        .map((one) => one.outerHTML.slice(0, 120));
+}"""
+
+
+def settle(page: Any) -> None:
+    """Waits until the page has loaded its data."""
+    page.wait_for_timeout(250)
+    page.locator(".loading").first.wait_for(state="detached")
+    page.wait_for_timeout(250)
+
+
+def violations(page: Any) -> list[str]:
+    """Returns the violations of WCAG 2.2 AA and of axe's best practices on a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    options = {"runOnly": {"type": "tag", "values": tags}}
+    found = Axe().run(page, options=options).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found]
+
+
+def check_looks(page: Any, name: str) -> None:
+    """Asserts that a page is accessible and fits the window: in both themes, at three widths."""
+    for width, theme in product((1400, 720, 390), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        assert violations(page) == [], (width, theme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CUT_OFF) == [], width
+        if folder := screenshots():
+            page.screenshot(path=folder / f"{name.replace('/', '-')}-{theme}-{width}.png")
 
 
 def screenshots() -> Path | None:

@@ -11,10 +11,9 @@ import pytest
 import cloaca
 from processes import until
 
-from .conftest import RELEASE, Open, World
+from .conftest import RELEASE, Open, World, violations
 from .test_actions import wait_for_status
 from .test_flow import wait_for_waits
-from .test_pages import violations
 
 #: Maximum number of times that Tab is pressed to reach an element of the page.
 MAX_TABS = 120

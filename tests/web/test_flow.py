@@ -9,9 +9,8 @@ import pytest
 
 import cloaca
 
-from .conftest import Open, World
+from .conftest import Open, World, settle, violations
 from .test_actions import wait_for_status
-from .test_pages import settle, violations
 
 
 def wait_for_waits(world: World, workflow: str) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 import cloaca
 
-from .conftest import Open, World
-from .test_pages import settle, violations
+from .conftest import Open, World, settle, violations
 
 
 @pytest.fixture

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
-from .conftest import Open, World, screenshots
+from .conftest import CUT_OFF, RELEASE, Open, World, check_looks, screenshots, settle, violations
 
 PAGES = {
     "attention": "",
@@ -43,25 +40,6 @@ PAGES = {
 }
 
 
-#: JavaScript that returns the controls, headings and list terms that extend beyond the left or
-#: right edge of the page, and are not in a box that scrolls sideways.
-CUT_OFF = """() => {
-    const scrolls = (one) => {
-        for (let box = one.parentElement; box; box = box.parentElement) {
-            if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return true;
-        }
-        return false;
-    };
-    return [...document.querySelectorAll("a, button, input, select, textarea, h1, h2, dt, dd")]
-        .filter((one) => {
-            const { left, right, width } = one.getBoundingClientRect();
-            const isHidden = one.closest(".hidden, .skip, details:not([open])");
-            return width > 0 && !isHidden && (left < 0 || right > innerWidth) && !scrolls(one);
-        })
-        .map((one) => one.outerHTML.slice(0, 120));
-}"""
-
-
 #: JavaScript that returns the cells of lists that overlap another cell of their row.
 OVERLAPS = """() => [...document.querySelectorAll("table.blocks tbody tr")].flatMap((row) => {
     const boxes = [...row.cells].map((cell) => cell.getBoundingClientRect());
@@ -80,21 +58,6 @@ def path_of(world: World, page: str) -> str:
     return PAGES[page].format(schedule=world.schedule, **ids)
 
 
-def settle(page: Any) -> None:
-    """Waits until the page has loaded its data."""
-    page.wait_for_timeout(250)
-    page.locator(".loading").first.wait_for(state="detached")
-    page.wait_for_timeout(250)
-
-
-def violations(page: Any) -> list[str]:
-    """Returns the violations of WCAG 2.2 AA and of axe's best practices on a page."""
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    options = {"runOnly": {"type": "tag", "values": tags}}
-    found = Axe().run(page, options=options).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_page_has_no_accessibility_violation(
@@ -105,16 +68,78 @@ def test_page_has_no_accessibility_violation(
     assert violations(page) == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 720])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(world: World, open_page: Open, name: str, theme: str) -> None:
-    page = open_page(world.link, path_of(world, name), theme, width=390)
+def test_page_fits_a_narrow_window_in_both_themes(
+    world: World, open_page: Open, name: str, width: int
+) -> None:
+    page = open_page(world.link, path_of(world, name), width=width)
     settle(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.evaluate(CUT_OFF) == []
-    assert page.evaluate(OVERLAPS) == []
-    if folder := screenshots():
-        page.screenshot(path=folder / f"page-{name}-{theme}-390.png")
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CUT_OFF) == []
+        assert page.evaluate(OVERLAPS) == []
+        assert violations(page) == []
+        if folder := screenshots():
+            page.screenshot(path=folder / f"page-{name}-{theme}-{width}.png")
+
+
+#: JavaScript that moves the pointer over the part of the graph that its buttons cover, and returns
+#: the tooltips that the graph shows there. The tooltip of a place without a task is empty.
+UNDER_THE_BUTTONS = """() => {
+    const canvas = document.querySelector("canvas[data-draw-ms]");
+    const { left, right, top, bottom } = document.querySelector(".graph-tools")
+        .getBoundingClientRect();
+    const found = new Set();
+    for (let clientX = left; clientX <= right; clientX += 4) {
+        for (let clientY = top; clientY <= bottom; clientY += 4) {
+            const at = { clientX, clientY, bubbles: true };
+            canvas.dispatchEvent(new PointerEvent("pointermove", at));
+            found.add(canvas.title);
+        }
+    }
+    return [...found];
+}"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 480, 720, 1400])
+@pytest.mark.parametrize("name", ["failed", "wide", "parent", "workflow"])
+def test_buttons_of_the_graph_cover_no_task(
+    world: World, open_page: Open, name: str, width: int
+) -> None:
+    paths = {"parent": f"executions/{world.parent.id}"}
+    page = open_page(world.link, paths.get(name) or path_of(world, name), width=width)
+    page.locator("canvas[data-draw-ms]").wait_for()
+    settle(page)
+    assert page.evaluate(UNDER_THE_BUTTONS) == [""]
+    page.keyboard.press("f")
+    settle(page)
+    assert page.evaluate(UNDER_THE_BUTTONS) == [""]
+
+
+#: JavaScript that returns the number of animations and transitions that run.
+ANIMATIONS = "document.getAnimations().length"
+
+
+def test_nothing_moves_if_the_system_asks_for_reduced_motion(world: World, open_page: Open) -> None:
+    RELEASE.clear()
+    handle = world.runner.submit("slow")
+    try:
+        page = open_page(world.link, f"executions/{handle.id}")
+        page.locator("h1 .state:has-text('Running')").wait_for()
+        assert page.evaluate(ANIMATIONS) > 0
+        page.emulate_media(reduced_motion="reduce")
+        for path in [f"executions/{handle.id}", *(path_of(world, name) for name in PAGES)]:
+            page.goto("about:blank")
+            page.goto(world.url + path)
+            settle(page)
+            for key in ("p", "T", "p", "?"):
+                page.keyboard.press(key)
+                page.wait_for_timeout(20)
+                assert page.evaluate(ANIMATIONS) == 0, (path, key)
+    finally:
+        RELEASE.set()
 
 
 EMPTY_PAGES = [
@@ -159,18 +184,6 @@ def test_missing_object_is_explained(world: World, open_page: Open, path: str, k
     page.locator("main").get_by_role("link").click()
     page.locator("main h1").first.wait_for()
     page.get_by_text("There is no such").wait_for(state="detached")
-
-
-def check_looks(page: Any, name: str) -> None:
-    """Asserts that a page is accessible and fits the window: in both themes, wide and narrow."""
-    for width, theme in product((1400, 390), ("light", "dark")):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=theme)
-        assert violations(page) == [], (width, theme)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(CUT_OFF) == [], width
-        if folder := screenshots():
-            page.screenshot(path=folder / f"{name.replace('/', '-')}-{theme}-{width}.png")
 
 
 def test_approval_needs_attention(world: World, open_page: Open) -> None:

@@ -11,8 +11,7 @@ import pytest
 import cloaca
 import cloaca.web
 
-from .conftest import RELEASE, TOKEN, Open, define_workflows
-from .test_pages import settle, violations
+from .conftest import RELEASE, TOKEN, Open, define_workflows, settle, violations
 
 
 @pytest.fixture(scope="module")
