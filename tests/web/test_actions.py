@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import cloaca
 
-from .conftest import RELEASE, Open, World
+from .conftest import RELEASE, Open, World, zone_of_midday
 
 
 def wait_for_status(handle: cloaca.WorkflowHandle, status: str) -> None:
@@ -166,15 +166,17 @@ def test_arrow_keys_select_tasks_in_the_graph(world: World, open_page: Open) -> 
 
 
 def test_day_of_submission_is_chosen_by_name_and_by_date(world: World, open_page: Open) -> None:
-    page = open_page(world.link, "executions")
+    zone, offset = zone_of_midday()
+    page = open_page(world.link, "executions", timezone_id=zone)
     rows = page.locator("tbody tr")
     rows.first.wait_for()
     submitted = page.get_by_label("Submitted")
     submitted.select_option("today")
     chips = page.get_by_role("list", name="Active filters")
     today = str(chips.inner_text()).removeprefix("submitted on ").split("\n")[0]
-    # The day is one of the page's time zone, which is nine hours ahead of UTC.
-    assert parse_qs(urlsplit(page.url).query)["since"][0].endswith("T15:00:00.000Z")
+    # The day begins at midnight in the page's time zone.
+    midnight = f"T{-offset % 24:02}:00:00.000Z"
+    assert parse_qs(urlsplit(page.url).query)["since"][0].endswith(midnight)
     rows.first.wait_for()
     submitted.select_option("on a day…")
     day = page.get_by_label("Day", exact=True)
@@ -187,6 +189,30 @@ def test_day_of_submission_is_chosen_by_name_and_by_date(world: World, open_page
     rows.first.wait_for()
     assert submitted.input_value() == ""
     assert "until" not in page.url
+
+
+def test_choice_of_a_day_ends_when_its_chip_is_removed(world: World, open_page: Open) -> None:
+    page = open_page(world.link, "executions?workflow=orders")
+    rows = page.locator("tbody tr")
+    rows.first.wait_for()
+    submitted = page.get_by_label("Submitted")
+    day = page.get_by_label("Day", exact=True)
+    submitted.select_option("last hour")
+    page.wait_for_url("**since=1h**")
+    submitted.select_option("on a day…")
+    day.wait_for()
+    assert parse_qs(urlsplit(page.url).query) == {"workflow": ["orders"]}
+    # Another filter does not end the choice.
+    page.get_by_label("Workflow").select_option("wide")
+    page.wait_for_url("**workflow=wide**")
+    assert submitted.input_value() == "day"
+    day.fill("1999-12-31")
+    page.get_by_text("Without submitted on 1999-12-31").wait_for()
+    chips = page.get_by_role("list", name="Active filters")
+    chips.get_by_role("button", name="submitted on").click()
+    rows.first.wait_for()
+    day.wait_for(state="detached")
+    assert submitted.input_value() == ""
 
 
 def test_page_follows_a_running_execution(world: World, open_page: Open) -> None:
