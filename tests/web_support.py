@@ -136,16 +136,24 @@ class AsgiServer:
 
 
 class WsgiServer:
-    """Runs a WSGI application with the standard library's server on a separate thread."""
+    """Runs a WSGI application with the standard library's server, one thread per connection.
+
+    A browser opens connections before it needs them. A server with one thread would wait for their
+    requests, and answer no other connection.
+    """
 
     def __init__(self, app: Any) -> None:
-        from wsgiref.simple_server import WSGIRequestHandler, make_server
+        from socketserver import ThreadingMixIn
+        from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+        class Threads(ThreadingMixIn, WSGIServer):
+            daemon_threads = True
 
         class Quiet(WSGIRequestHandler):
             def log_message(self, *_: object) -> None:
                 """Logs nothing."""
 
-        self.server = make_server("127.0.0.1", 0, app, handler_class=Quiet)
+        self.server = make_server("127.0.0.1", 0, app, Threads, Quiet)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
 
     def __enter__(self) -> str:
