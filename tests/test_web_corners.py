@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -87,6 +87,56 @@ def test_search_in_logs_finds_no_masked_secret(database: str) -> None:
         assert lines("using password") == [f"using password {MASK} now"]
         for part in (SECRET, SECRET[:5], f"password {SECRET[0]}"):
             assert lines(part) == []
+
+
+def test_raw_download_hides_secrets(api: Api) -> None:
+    filled = api.filled
+    hidden = {"password": MASK, "db": {"password": MASK}, "n": 1}
+    whole = {"day": "2026-01-01", "rows": [1, 2, 3], "api_key": MASK}
+    downloads = {
+        f"{api.id}/input": hidden,
+        f"{api.id}/output": hidden,
+        f"{api.id}/tasks/only/view": hidden,
+        f"{filled.completed}/output": whole,
+        f"{filled.completed}/tasks/extract/output": {"s": {"rows": [1, 2, 3], "api_key": MASK}},
+        f"{filled.completed}/tasks/load/view": whole,
+    }
+    for path, value in downloads.items():
+        answer = api(f"executions/{path}?raw=true")
+        assert answer.status == 200, path
+        assert SECRET.encode() not in answer.body, path
+        assert b"sk-live" not in answer.body, path
+        assert answer.json() == value, path
+
+
+def test_raw_download_has_the_value_of_the_tenant(fresh_postgres: Callable[[], str]) -> None:
+    url = fresh_postgres()
+    admin = cloaca.DatabaseAdmin(url)
+    with cloaca.WorkflowBuilder("corners"):
+
+        @cloaca.task
+        def only(context: cloaca.Context) -> None:
+            context["written_by"] = context["tenant"]
+
+    ids = {}
+    for name in ("raw_red", "raw_blue"):
+        admin.create_tenant(cloaca.TenantConfig(name, f"{name}_{url.rpartition('/')[2][:20]}"))
+        with cloaca.DefaultRunner.with_schema(url, name) as runner:
+            ids[name] = runner.execute("corners", {"tenant": name}).execution_id
+    # A server needs the schema of the database itself, too.
+    cloaca.DefaultRunner(url).shutdown()
+    with cloaca.web.serve(url, token=TOKEN) as server:
+        api = f"{server.url}api/v1/executions"
+        for name, id in ids.items():
+            own, other = name, next(one for one in ids if one != name)
+            for part in ("input", "output", "tasks/only/view", "tasks/only/output"):
+                path = f"{api}/{id}/{part}?raw=true"
+                answer = call(f"{path}&tenant={own}")
+                assert answer.status == 200, answer.body
+                assert own.encode() in answer.body, part
+                assert other.encode() not in answer.body, part
+                for wrong in (f"{path}&tenant={other}", path):
+                    assert code(call(wrong)) == (404, "execution_not_found"), wrong
 
 
 def test_search_in_errors_finds_no_masked_secret(database: str) -> None:
