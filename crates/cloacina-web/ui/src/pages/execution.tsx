@@ -166,7 +166,7 @@ export function ExecutionPage({ id, tab }: { id: string; tab: string }) {
             <button type="button" key={name} class={name === "cancel" ? "danger" : name === "retry" ? "primary" : ""} onClick={() => setAction({ action: name })}>{ACTIONS[name].title}…</button>
           ))}
           {may("start") && <button type="button" onClick={rerun}>Run again…</button>}
-          <details class="menu">
+          <details class="menu" name="menu">
             <summary aria-label="More actions"><span aria-hidden="true">⋯</span></summary>
             <div class="menu-body">
               <a href={url("compare", { a: "last-success", b: id })}>Compare with the last success</a>

@@ -64,10 +64,14 @@ function describe(schedule: Schedule): string {
   return schedule.interval_us === null ? "after the ends of other workflows" : `polls every ${duration(schedule.interval_us)}`;
 }
 
-/** Maximum number of schedules and triggers that are loaded. */
+/** Maximum number of schedules, and of triggers, that are loaded. */
 const MAX_SCHEDULES = 2000;
 
-export const loadSchedules = (signal: AbortSignal) => getAll<Schedule>("/schedules?limit=200", MAX_SCHEDULES, signal);
+/** Loads the schedules, then the triggers. */
+export async function loadSchedules(signal: AbortSignal): Promise<Schedule[]> {
+  const kinds = ["cron", "trigger"].map((kind) => getAll<Schedule>(`/schedules?kind=${kind}&limit=200`, MAX_SCHEDULES, signal));
+  return (await Promise.all(kinds)).flat();
+}
 
 export function SchedulesPage() {
   const { data, error, reload } = useLoad("schedules", loadSchedules);

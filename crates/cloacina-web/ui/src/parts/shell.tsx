@@ -66,7 +66,7 @@ export function Header({ help }: { help: () => void }) {
       <span class="clock" title="The time on the server, in the time zone of this page">
         <span class="clock-time">{clock(new Date(now.value).toISOString())}</span> {currentZone.value}
       </span>
-      <details class="menu">
+      <details class="menu" name="menu">
         <summary aria-label="Settings"><span aria-hidden="true">⚙</span></summary>
         <div class="menu-body">
           <Choice label="Theme" value={theme.value} choose={(value) => (theme.value = value)}
