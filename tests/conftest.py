@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -41,6 +42,23 @@ def _warn_unless_both_are_tests(name: str, before: str, after: str) -> None:
 
 
 workflow_registry._warn_of_replacement = _warn_unless_both_are_tests
+
+
+WEB_TESTS = Path(__file__).parent / "web"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Says that the tests of the page did not run, if they were to run but need what is missing."""
+    selected = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    is_selected = any(path == WEB_TESTS or path in WEB_TESTS.parents for path in selected)
+    has_browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if is_selected and not (has_browser and importlib.util.find_spec("playwright")):
+        terminalreporter.write_line(
+            "tests/web: not run, because Playwright or Chromium is missing; hint: make test-web",
+            yellow=True,
+        )
 
 
 class Server:
