@@ -94,12 +94,12 @@ export function ComparePage() {
       </section>
       <section aria-labelledby="inputs"><h2 id="inputs">Input</h2>
         {inputs.length === 0 ? <p class="quiet">Both executions have the same input.</p> : (
-          <div class="scroll"><table class="list"><thead><tr><th>Path</th><th>A</th><th>B</th></tr></thead>
+          <div class="scroll" tabIndex={0}><table class="list"><thead><tr><th>Path</th><th>A</th><th>B</th></tr></thead>
             <tbody>{inputs.slice(0, 200).map(({ path, before, after }) => <tr key={path}><td><code>{path || "(all)"}</code></td><td><pre>{text(before)}</pre></td><td><pre>{text(after)}</pre></td></tr>)}</tbody></table></div>
         )}
       </section>
       <section aria-labelledby="tasks"><h2 id="tasks">Tasks</h2>
-        <div class="scroll"><table class="list">
+        <div class="scroll" tabIndex={0}><table class="list">
           <thead><tr><th>Task</th><th>A</th><th>B</th><th class="number">Duration A</th><th class="number">Duration B</th><th class="number">Difference</th><th>Code</th></tr></thead>
           <tbody>
             {shown.slice(0, 500).map(({ name, one, two, change, isDifferent }) => {

@@ -169,7 +169,7 @@ export function SchedulePage({ id }: { id: string }) {
       {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}
       <section aria-labelledby="ticks"><h2 id="ticks">Ticks</h2>
         {ticks.data?.items.length === 0 && <p class="quiet">No tick has been due yet.</p>}
-        {ticks.data && ticks.data.items.length > 0 && <div class="scroll"><table class="list">
+        {ticks.data && ticks.data.items.length > 0 && <div class="scroll" tabIndex={0}><table class="list">
           <thead><tr><th>Due</th><th>Outcome</th><th>Execution</th><th class="grow"><span class="hidden">Detail</span></th></tr></thead>
           <tbody>{ticks.data.items.map((tick) => (
             <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td class="nowrap">{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{WHY_NOT[tick.outcome] ? whyNot(tick) : tick.detail}</td></tr>

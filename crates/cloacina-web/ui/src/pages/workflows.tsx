@@ -122,7 +122,7 @@ export function WorkflowPage({ name }: { name: string }) {
       </section>
       {own.length > 0 && <section aria-labelledby="own"><h2 id="own">Schedules</h2><ul class="compact">{own.map((schedule) => <li key={schedule.id}><a href={url(`schedules/${schedule.id}`)}>{schedule.cron ?? schedule.name}</a> <span class="quiet">{schedule.enabled ? <>next <Time at={schedule.next_at} isRelative /></> : "disabled"}</span></li>)}</ul></section>}
       <section aria-labelledby="defined"><h2 id="defined">Tasks</h2>
-        <div class="scroll"><table class="list">
+        <div class="scroll" tabIndex={0}><table class="list">
           <thead><tr><th>Task</th><th>Kind</th><th>After</th><th class="number">Attempts</th><th class="number">Timeout</th><th>Code</th></tr></thead>
           <tbody>{data.defined_tasks.slice(0, 500).map((one) => <tr key={one.id}><td>{one.id}</td><td>{one.kind}</td><td class="grow">{one.dependencies.slice(0, 12).join(", ")}{one.dependencies.length > 12 && ` and ${one.dependencies.length - 12} more`}</td><td class="number">{one.max_attempts}</td><td class="number">{one.timeout_us === null ? "–" : duration(one.timeout_us)}</td><td class="mono">{one.fingerprint.slice(0, 12)}</td></tr>)}</tbody>
         </table></div>
