@@ -30,7 +30,7 @@ function TenantPicker() {
   return (
     <label class="tenant">
       <span class="quiet">tenant</span>{" "}
-      <select value={tenant.value ?? ""} onChange={(event) => {
+      <select aria-label="tenant" value={tenant.value ?? ""} onChange={(event) => {
         const { value } = event.currentTarget;
         location.href = value ? `${url("", { tenant: value })}` : new URL(url("").split("?")[0] ?? "", location.origin).href;
       }}>
