@@ -110,6 +110,24 @@ def test_t1_concurrent_steps_are_numbered_in_order_of_calls(runner):
     assert result.final_context["out"] == [0, 1]
 
 
+def test_t1_step_that_was_called_before_the_steps_were_read_is_not_repeated(runner):
+    ran = []
+
+    with cloaca.WorkflowBuilder("called_first"):
+
+        @cloaca.task(retry=NO_DELAY)
+        async def call_first(context, handle):
+            steps = [handle.step(key, ran.append, key) for key in "ab"]
+            # In the second attempt, the first of these awaits reads the recorded steps.
+            for step in steps:
+                await step
+            if handle.attempt == 1:
+                raise ValueError("again")
+
+    runner.execute("called_first").raise_for_status()
+    assert ran == ["a", "b"]
+
+
 def test_t3_step_that_raises_records_nothing(runner):
     calls = []
 

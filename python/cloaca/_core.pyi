@@ -1614,6 +1614,7 @@ def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
     Raises `ValueError` if a code has no class.
     """
 
+def encode_plain(value: object, /) -> str | None: ...
 def set_encoder(encode: Any, dataclasses: dict[type, tuple[str, ...]]) -> None:
     """Set the function `encode(key, value) -> str` for values of types that JSON does not have.
 

@@ -37,6 +37,13 @@ pub fn set_encoder(encode: Bound<'_, PyAny>, dataclasses: Bound<'_, PyDict>) {
     let _ = DATACLASSES.set(py, dataclasses.unbind());
 }
 
+/// Returns the JSON text of a value that consists of plain values; `None` for all other values.
+#[pyfunction]
+pub fn encode_plain(value: &Bound<'_, PyAny>) -> Option<String> {
+    let mut text = String::new();
+    write(&mut text, value, 0).then_some(text)
+}
+
 /// Encodes a value. `key` is the value's key in the context, for error messages.
 pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let mut text = String::new();

@@ -69,6 +69,7 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context,
+        encoding::encode_plain,
         encoding::set_encoder,
         errors::set_exceptions,
         event_classes::{

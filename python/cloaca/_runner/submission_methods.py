@@ -463,7 +463,7 @@ class SubmissionMethods:
         return WorkflowHandle(runner, self._core.reads.rerun(request), created=True)
 
     def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
-        # Threads that submit wait for the interpreter, so this function makes few calls.
+        # Threads that submit wait for each other, so this function makes few calls.
         self._catch_up()
         if self._begins_at_use:
             self._begin_early()
@@ -518,6 +518,9 @@ def _traced(requests: list[SubmitRequest], spans: list[ExecutionSpan]) -> list[S
 def _handles(
     runner: Any, requests: list[SubmitRequest], submitted: list[Submitted]
 ) -> list[WorkflowHandle]:
+    if len(requests) == 1:
+        found = submitted[0]
+        return [WorkflowHandle(runner, found.execution_id, requests[0].key, found.created)]
     return [
         WorkflowHandle(runner, found.execution_id, entry.key, found.created)
         for entry, found in zip(requests, submitted, strict=True)

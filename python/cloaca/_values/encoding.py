@@ -33,8 +33,8 @@ MAX_DEPTH = 512
 _MASK = "****"
 
 _NOTHING = object()
-# The types of values that JSON has, except arrays and objects.
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+#: The types of values that JSON has, except arrays and objects.
+SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def encode(key: str, value: object) -> str:
@@ -108,7 +108,7 @@ def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> obje
         ValueError: The value is nested too deeply, or contains NaT or a `Decimal` that is not
             finite.
     """
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return value
     if isinstance(value, (dict, list, tuple)) and depth >= MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
@@ -124,14 +124,14 @@ def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> obje
                     f"the key {key!r} of an object is of type '{type_name(type(key))}', "
                     f"but keys of JSON objects are strings{key_advice(key)}"
                 )
-        if _SCALARS.issuperset(map(type, value.values())):
+        if SCALARS.issuperset(map(type, value.values())):
             return value
         members = {}
         for key, part in value.items():
             members[key] = plain(part, depth + 1, has_text_keys=has_text_keys)
         return members
     if isinstance(value, (list, tuple)):
-        if _SCALARS.issuperset(map(type, value)):
+        if SCALARS.issuperset(map(type, value)):
             return value
         items = []
         for part in value:

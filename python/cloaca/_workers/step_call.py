@@ -89,16 +89,19 @@ def check_key(task_id: str, key: str) -> None:
         TaskValidationError: The key is not valid.
     """
     given: object = key
-    if not isinstance(given, str) or not _is_storable(given):
+    if (
+        not isinstance(given, str)
+        or not 0 < len(given) <= MAX_KEY
+        or "\0" in given
+        or not (given.isascii() or _is_unicode(given))
+    ):
         raise TaskValidationError(
             f"task '{task_id}': the key of a step must be a string of 1 to {MAX_KEY} characters "
             f"that a database can store, not {key!r:.100}"
         )
 
 
-def _is_storable(key: str) -> bool:
-    if not 0 < len(key) <= MAX_KEY or "\0" in key:
-        return False
+def _is_unicode(key: str) -> bool:
     try:
         key.encode()
     except UnicodeEncodeError:

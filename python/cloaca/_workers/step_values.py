@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import FunctionType
 from weakref import WeakKeyDictionary
 
+from cloaca._core import encode_plain
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import TaskInputError, TaskValidationError
 
@@ -177,8 +178,11 @@ def _reading(decoder: Decoder, refused: Callable[[Undecodable], Exception]) -> R
 
 def text_of(what: str, value: object, read: Read) -> str:
     """Returns the JSON text from which `read` decodes a value; see `encode_as`."""
-    encode: Callable[[str, object], str] = getattr(read, "encode", encode_as)
-    return encode(what, value)
+    encode: Callable[[str, object], str] | None = getattr(read, "encode", None)
+    if encode is not None:
+        return encode(what, value)
+    text = encode_plain(value)
+    return encode_as(what, value) if text is None else text
 
 
 def _unreadable(name: str, reason: str) -> TaskValidationError:

@@ -7,10 +7,11 @@ function and frees the worker. When the wait is over, the function is called aga
 from __future__ import annotations
 
 from contextvars import ContextVar
+from time import monotonic
 
 from cloaca._core import AnsweredStep, StepLog
 from cloaca._tasks.control import AttemptEnded, TaskParked
-from cloaca._values.encoding import encode_as
+from cloaca._values.encoding import SCALARS, encode_as
 from cloaca._values.exceptions import (
     CaughtParkError,
     CloacaException,
@@ -19,6 +20,7 @@ from cloaca._values.exceptions import (
     TaskValidationError,
     WholeTaskError,
 )
+from cloaca._workers.attempt_scope import TRACING, modules
 from cloaca._workers.departure import Departure, contains, follows
 from cloaca._workers.step_call import StepCall, check_arguments, check_key, check_policy
 from cloaca._workers.step_children import StepRun, definition_of, input_text, workflow_name
@@ -35,7 +37,7 @@ from cloaca._workers.step_waits import EndNow, StepWait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import Future
+    from asyncio import AbstractEventLoop, Future
     from collections.abc import Awaitable, Callable, Generator
     from typing import Any, Protocol
 
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
         @property
         def task_id(self) -> str:
             """The task's id."""
+
+        _deadline: float | None
 
         def is_cancelled(self) -> bool:
             """Returns whether the execution was cancelled, or the claim is lost."""
@@ -113,6 +117,7 @@ class Steps:
         "_interrupting",
         "_loading",
         "_log",
+        "_loop",
         "_work",
     )
 
@@ -122,6 +127,7 @@ class Steps:
         self._core = core
         self._log = StepLog()
         self._loading: Future[None] | None = None
+        self._loop: AbstractEventLoop | None = None
         # The exception with which a call has interrupted the function, if a call has.
         self._departure: Departure | None = None
         self._has_ended = False
@@ -145,11 +151,13 @@ class Steps:
         is_async: bool,
     ) -> Any:
         """Returns the value of a step; in an `async def` task, an awaitable of the value."""
-        self._check_not_interrupted("step", key, is_async)
+        if self._departure is not None:
+            self._check_not_interrupted("step", key, is_async)
         handle, log = self._handle, self._log
+        was_loaded = log.loaded
         # A task function may replay thousands of recorded steps, so a recorded key is not checked
         # if it is ASCII.
-        may_replay = log.loaded and type(key) is str and key.isascii() and callable(function)
+        may_replay = was_loaded and type(key) is str and key.isascii() and callable(function)
         if not may_replay:
             check_arguments(handle.task_id, key, function)
         if policy is not None:
@@ -166,21 +174,28 @@ class Steps:
             return self._given(name, read)
         call = StepCall(name, function, args, kwargs, policy)
         if is_async:
-            return self._run_async(call, read)
+            return self._run_async(call, read, was_loaded)
+        if was_loaded:
+            self._check_attempt()
+            return self._run(call, read)
         self._load_once()
         text = recorded_by(log, name, "step")
         return self._run(call, read) if text is None else read(text)
 
     def _run(self, call: StepCall, read: Read) -> Any:
-        core, log = self._core, self._log
+        core = self._core
         started_us = 0 if core is None else core.clock_us
-        with _span(call.name):
+        if TRACING in modules:
+            with _span(call.name):
+                returned = self._attempts(call)
+        else:
             returned = self._attempts(call)
         text, value = self._ended(call, returned, read)
         if core is not None:
-            _end_if_lost(
-                lambda: core.record_step(self._work, log, None, call.name, "step", started_us, text)
-            )
+            try:
+                core.record_step(self._work, self._log, None, call.name, "step", started_us, text)
+            except CloacaException as error:
+                raise _converted(error) from None
         return value
 
     def _check_attempt(self) -> None:
@@ -190,9 +205,11 @@ class Steps:
             AttemptEnded: The execution was cancelled, or the claim is lost.
             TaskTimeoutError: The task has overrun its timeout.
         """
-        if self._handle.is_cancelled():
-            raise AttemptEnded(f"task '{self._handle.task_id}' was cancelled, or lost its claim")
-        self._handle._check()
+        handle = self._handle
+        if handle.is_cancelled():
+            raise AttemptEnded(f"task '{handle.task_id}' was cancelled, or lost its claim")
+        if handle._deadline is not None and monotonic() >= handle._deadline:
+            handle._check()
 
     def _load_once(self) -> None:
         """Reads the recorded steps, unless they were read already."""
@@ -219,15 +236,19 @@ class Steps:
             self._handle._pause(delay)
             attempt += 1
 
-    async def _run_async(self, call: StepCall, read: Read) -> Any:
+    async def _run_async(self, call: StepCall, read: Read, is_new: bool) -> Any:
+        """Run a step. `is_new` says that no earlier attempt has recorded the step."""
         # Begins the activity before the first await, so that no other call interrupts the function
         # before this step begins.
         activity = self._begin_activity()
         try:
-            await self._load_once_async()
-            recorded = recorded_by(self._log, call.name, "step")
-            if recorded is not None:
-                return read(recorded)
+            if is_new:
+                self._check_attempt()
+            else:
+                await self._load_once_async()
+                recorded = recorded_by(self._log, call.name, "step")
+                if recorded is not None:
+                    return read(recorded)
             self._check_parked()
             token = _enclosing.set((*_enclosing.get(), activity))
             try:
@@ -260,21 +281,23 @@ class Steps:
     async def _run_and_record(self, call: StepCall, read: Read) -> Any:
         core, log = self._core, self._log
         started_us = 0 if core is None else core.clock_us
-        with _span(call.name):
+        if TRACING in modules:
+            with _span(call.name):
+                returned = await self._attempts_async(call)
+        else:
             returned = await self._attempts_async(call)
         text, value = self._ended(call, returned, read)
         if core is not None:
-            token = _end_if_lost(
-                lambda: core.record_step(
-                    self._work, log, core.loop_waker, call.name, "step", started_us, text
+            waker = core.loop_waker
+            try:
+                await self._answer(
+                    core.record_step(self._work, log, waker, call.name, "step", started_us, text)
                 )
-            )
-            await _awaited(_answer(token))
+            except CloacaException as error:
+                raise _converted(error) from None
         return value
 
     async def _attempts_async(self, call: StepCall) -> Any:
-        from asyncio import sleep
-
         attempt = 1
         while True:
             try:
@@ -284,6 +307,8 @@ class Steps:
                 delay = call.delay(attempt, error)
                 if delay is None:
                     raise
+            from asyncio import sleep
+
             await sleep(delay)
             attempt += 1
 
@@ -367,7 +392,7 @@ class Steps:
                 end = self._ends_now(core, wait)
                 if end is not None:
                     waker = core.loop_waker
-                    await _awaited(_answer(_end_if_lost(lambda: end.record(waker))))
+                    await _awaited(self._answer(_end_if_lost(lambda: end.record(waker))))
                     recorded = end.recorded()
         finally:
             self._end_activity(activity)
@@ -554,12 +579,30 @@ class Steps:
 
         if self._loading is None:
             token = core.load_steps(self._work, self._log, core.loop_waker)
-            self._loading = _answer(token)
+            self._loading = self._answer(token)
         await _awaited(shield(self._loading))
+
+    def _answer(self, token: int | None) -> Future[None]:
+        """Return the future of an answer.
+
+        The answer cannot arrive before the future is registered, because the loop reads answers
+        only after this coroutine has yielded.
+        """
+        assert token is not None  # the request was made with a waker
+        loop = self._loop
+        if loop is None:
+            from asyncio import get_running_loop
+
+            # All calls of a coroutine run in one loop.
+            loop = self._loop = get_running_loop()
+        future: Future[None] = loop.create_future()
+        _answers[token] = future
+        return future
 
     def _ended(self, call: StepCall, returned: Any, read: Read) -> tuple[str, Any]:
         """Return the JSON to record, and the value that this and every later attempt receives."""
-        if hasattr(returned, "__await__"):
+        is_scalar = type(returned) in SCALARS
+        if not is_scalar and hasattr(returned, "__await__"):
             close = getattr(returned, "close", None)
             if close is not None:
                 close()
@@ -569,8 +612,8 @@ class Steps:
             )
         text = text_of(f"step {call.name!r}", returned, read)
         # Decodes the JSON before it is recorded, because JSON that cannot be decoded must not be
-        # stored.
-        return text, read(text)
+        # stored. A scalar would be decoded to itself.
+        return text, returned if is_scalar and read is plain else read(text)
 
 
 def _end_if_lost(ask: Callable[[], Any]) -> Any:
@@ -601,20 +644,6 @@ def _converted(error: CloacaException) -> BaseException:
     return error
 
 
-def _answer(token: int | None) -> Future[None]:
-    """Returns the future of an answer.
-
-    The answer cannot arrive before the future is registered, because the loop reads answers only
-    after this coroutine has yielded.
-    """
-    from asyncio import get_running_loop
-
-    assert token is not None  # the request was made with a waker
-    future: Future[None] = get_running_loop().create_future()
-    _answers[token] = future
-    return future
-
-
 class _Started:
     """The result of `start` in an `async def` task, where calls of the handle are awaited."""
 
@@ -637,10 +666,6 @@ _no_span = _NoSpan()
 
 
 def _span(key: str) -> Any:
-    from cloaca._workers.attempt_scope import TRACING, modules
-
-    if TRACING not in modules:
-        return _no_span
     from cloaca._observe.tracing import step_span, tracer
 
     found = tracer()
