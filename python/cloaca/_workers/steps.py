@@ -115,6 +115,7 @@ class Steps:
         "_handle",
         "_has_ended",
         "_interrupting",
+        "_loaders",
         "_loading",
         "_log",
         "_loop",
@@ -126,7 +127,10 @@ class Steps:
         self._work = work
         self._core = core
         self._log = StepLog()
+        # The answer with the recorded steps, if it was requested, and a future for each step that
+        # waits for the answer.
         self._loading: Future[None] | None = None
+        self._loaders: list[Future[None]] = []
         self._loop: AbstractEventLoop | None = None
         # The exception with which a call has interrupted the function, if a call has.
         self._departure: Departure | None = None
@@ -575,12 +579,26 @@ class Steps:
 
     async def _load(self, core: Runner) -> None:
         """Reads the recorded steps once. Concurrent steps wait for the same answer."""
-        from asyncio import shield
-
         if self._loading is None:
-            token = core.load_steps(self._work, self._log, core.loop_waker)
-            self._loading = self._answer(token)
-        await _awaited(shield(self._loading))
+            self._loading = self._answer(core.load_steps(self._work, self._log, core.loop_waker))
+            self._loading.add_done_callback(self._end_loading)
+        if not self._loading.done():
+            # Thousands of steps may wait. A future for each is faster than `asyncio.shield`, and a
+            # step that is cancelled does not cancel the others either.
+            waiting = self._loading.get_loop().create_future()
+            self._loaders.append(waiting)
+            await waiting
+        try:
+            self._loading.result()
+        except CloacaException as error:
+            raise _converted(error) from None
+
+    def _end_loading(self, loading: Future[None]) -> None:
+        loading.exception()  # if every step was cancelled, asyncio would log this exception
+        waiting, self._loaders = self._loaders, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def _answer(self, token: int | None) -> Future[None]:
         """Return the future of an answer.

@@ -3,6 +3,7 @@
 //! See docs/explanation/decisions/035-coalescing-callers.md
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ use crate::types::{Clock, Error, Monotonic};
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<MailboxState>,
+    /// A copy of [`MailboxState::is_coalescing`]. The thread that waits for more callers reads this copy, so that it does not
+    /// take the lock for which the callers wait.
+    is_coalescing: AtomicBool,
     /// Wakes the coordinator's own thread.
     arrived: Condvar,
 }
@@ -121,7 +125,7 @@ impl Mailbox {
         if state.closed {
             return Err(message);
         }
-        state.push(message);
+        self.push(&mut state, message);
         // A thread that is running a step checks for new messages at the end of the step.
         if !state.is_stepping && state.sleeps_until.take().is_some() {
             drop(state);
@@ -144,7 +148,7 @@ impl Mailbox {
         if state.closed {
             return Err(message);
         }
-        state.push(message);
+        self.push(&mut state, message);
         if state.is_stepping {
             return Ok(None);
         }
@@ -183,19 +187,22 @@ impl Mailbox {
     }
 
     /// Waits up to `COALESCE_WINDOW` for callers that are about to send a message. The step must have begun.
-    fn coalesce<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, MailboxState>,
-    ) -> MutexGuard<'a, MailboxState> {
-        if state.is_coalescing() {
-            let start = Instant::now();
-            while state.is_coalescing() && start.elapsed() < COALESCE_WINDOW {
-                drop(state);
-                thread::yield_now();
-                state = self.state.lock();
-            }
+    fn coalesce<'a>(&'a self, state: MutexGuard<'a, MailboxState>) -> MutexGuard<'a, MailboxState> {
+        if !state.is_coalescing() {
+            return state;
         }
-        state
+        drop(state);
+        let start = Instant::now();
+        while self.is_coalescing.load(Ordering::Relaxed) && start.elapsed() < COALESCE_WINDOW {
+            thread::yield_now();
+        }
+        self.state.lock()
+    }
+
+    fn push(&self, state: &mut MailboxState, message: Message) {
+        state.push(message);
+        self.is_coalescing
+            .store(state.is_coalescing(), Ordering::Relaxed);
     }
 
     /// Ends a step.
