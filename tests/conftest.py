@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import tempfile
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,27 @@ workflow_registry._warn_of_replacement = _warn_unless_both_are_tests
 WEB_TESTS = Path(__file__).parent / "web"
 
 
+@cache
+def find_browser() -> str | None:
+    """Returns the path of the Chromium that runs the tests of the page.
+
+    Returns `None` if Chromium is missing or Playwright cannot be imported. Then these tests do not
+    run.
+    """
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return None
+    return os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Says that the tests of the page did not run, if they were to run but need what is missing."""
     selected = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
     is_selected = any(path == WEB_TESTS or path in WEB_TESTS.parents for path in selected)
-    has_browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if is_selected and not (has_browser and importlib.util.find_spec("playwright")):
+    if is_selected and find_browser() is None:
         terminalreporter.write_line(
             "tests/web: not run, because Playwright or Chromium is missing; hint: make test-web",
             yellow=True,

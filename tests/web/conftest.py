@@ -1,14 +1,13 @@
 """Fixtures: a browser, a database with executions of all kinds, and a server of the web page.
 
 The tests need the packages of `requirements/web.txt` and Chromium; `make test-web` installs both.
-If Playwright or Chromium is missing, pytest does not collect the tests.
+If `find_browser` finds none, pytest does not collect the tests.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +20,10 @@ import pytest
 import cloaca
 import cloaca.web
 from cloaca._core import Inspector
+from conftest import find_browser
 
-try:
-    from playwright import sync_api as playwright
-except ImportError:
-    playwright = None  # type: ignore[assignment]
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-collect_ignore_glob = [] if playwright and CHROMIUM else ["test_*.py"]
+CHROMIUM = find_browser()
+collect_ignore_glob = [] if CHROMIUM else ["test_*.py"]
 
 TOKEN = "a-token-of-the-tests-0123456789"
 #: The number of tasks of the workflow `wide`.
@@ -175,6 +170,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless Chromium."""
+    from playwright import sync_api as playwright
+
     with playwright.sync_playwright() as tools:
         # Without this option, Chromium does not start for the root user of a container.
         opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

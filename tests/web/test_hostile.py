@@ -229,6 +229,46 @@ def test_csp_is_enforced_without_exceptions(hostile: tuple[Hostile, Any], browse
         context.close()
 
 
+#: Markup with scripts that only the rule against inline scripts stops: trusted types do not cover
+#: what the server sends.
+INLINE = """<script>window.ran = "script"</script>
+<button id="inline" onclick="window.ran = 'attribute'">Inline</button>"""
+
+#: JavaScript that returns the violations of the security policy, after the last one was reported.
+REPORTS = "new Promise((resolve) => { setTimeout(() => resolve(window.reports), 200); })"
+
+
+def test_csp_forbids_inline_scripts_in_the_markup_of_the_page(
+    hostile: tuple[Hostile, Any], browser: Any
+) -> None:
+    _, server = hostile
+    context = browser.new_context()
+
+    def answer(route: Any) -> None:
+        """Appends `INLINE` to the page that the server sends. The headers stay the same."""
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text() + INLINE)
+
+    try:
+        page = context.new_page()
+        page.goto(server.link)
+        page.locator("main h1").first.wait_for()
+        page.add_init_script("""
+            window.reports = [];
+            addEventListener("securitypolicyviolation", (report) => {
+                window.reports.push(report.effectiveDirective);
+            });
+        """)
+        page.route(f"{server.url}workflows", answer)
+        page.goto(f"{server.url}workflows")
+        page.locator("main h1").first.wait_for()
+        page.locator("#inline").dispatch_event("click")
+        assert set(page.evaluate(REPORTS)) == {"script-src-elem", "script-src-attr"}
+        assert page.evaluate("window.ran") is None
+    finally:
+        context.close()
+
+
 def test_xss_exported_file_runs_no_script(
     hostile: tuple[Hostile, Any], open_page: Open, browser: Any, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,8 +242,6 @@ def test_every_key_of_the_list_of_keys_has_a_case(world: World, open_page: Open)
 
 
 def test_documented_keys_are_in_the_list_of_keys() -> None:
-    from pathlib import Path
-
     tour = Path(__file__).parents[2] / "docs" / "how-to" / "tour-of-the-page.md"
     part = tour.read_text().partition("## By keyboard")[2].partition("\n## ")[0]
     documented = re.findall(r"`([^`]+)`", part)

@@ -103,18 +103,39 @@ UNDER_THE_BUTTONS = """() => {
 }"""
 
 
+#: JavaScript that moves the pointer over the graph until its tooltip names a task, and returns
+#: whether it ever does.
+HAS_TOOLTIP = """(task) => {
+    const canvas = document.querySelector("canvas[data-draw-ms]");
+    const { left, right, top, bottom } = canvas.getBoundingClientRect();
+    for (let clientX = left; clientX <= right; clientX += 4) {
+        for (let clientY = top; clientY <= bottom; clientY += 2) {
+            const at = { clientX, clientY, bubbles: true };
+            canvas.dispatchEvent(new PointerEvent("pointermove", at));
+            if (canvas.title.startsWith(`${task}: `)) return true;
+        }
+    }
+    return false;
+}"""
+
+
 @pytest.mark.parametrize("width", [320, 390, 480, 720, 1400])
-@pytest.mark.parametrize("name", ["failed", "wide", "parent", "workflow"])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("failed", "extract"), ("wide", "shard_00"), ("parent", "cart"), ("workflow", "extract")],
+)
 def test_buttons_of_the_graph_cover_no_task(
-    world: World, open_page: Open, name: str, width: int
+    world: World, open_page: Open, name: str, task: str, width: int
 ) -> None:
     paths = {"parent": f"executions/{world.parent.id}"}
     page = open_page(world.link, paths.get(name) or path_of(world, name), width=width)
     page.locator("canvas[data-draw-ms]").wait_for()
     settle(page)
+    assert page.evaluate(HAS_TOOLTIP, task)
     assert page.evaluate(UNDER_THE_BUTTONS) == [""]
     page.keyboard.press("f")
     settle(page)
+    assert page.evaluate(HAS_TOOLTIP, task)
     assert page.evaluate(UNDER_THE_BUTTONS) == [""]
 
 

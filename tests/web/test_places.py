@@ -43,7 +43,8 @@ def test_runner_that_crashed_is_shown_with_what_it_holds(tmp_path: Path, open_pa
             page = open_page(server.link, "runners", allows="net::ERR_")
             row = page.locator(".item", has_text=f"pid {crashing.pid} · alive")
             row.get_by_role("link", name="dig").wait_for()
-            row.get_by_text("until").wait_for()
+            # A live runner renews its lease, so the end of the lease says nothing about the task.
+            assert row.get_by_text("until").count() == 0
             crashing.send_signal(signal.SIGKILL)
             crashing.wait(30)
             page.reload()

@@ -66,18 +66,28 @@ function describe(schedule: Schedule): string {
 
 /** Maximum number of schedules, and of triggers, that are loaded. */
 const MAX_SCHEDULES = 2000;
+/** The kinds that are loaded, with their names. */
+const KINDS = [["cron", "schedules"], ["trigger", "triggers"]] as const;
 
 /** Loads the schedules, then the triggers. */
 export async function loadSchedules(signal: AbortSignal): Promise<Schedule[]> {
-  const kinds = ["cron", "trigger"].map((kind) => getAll<Schedule>(`/schedules?kind=${kind}&limit=200`, MAX_SCHEDULES, signal));
+  const kinds = KINDS.map(([kind]) => getAll<Schedule>(`/schedules?kind=${kind}&limit=200`, MAX_SCHEDULES, signal));
   return (await Promise.all(kinds)).flat();
+}
+
+/**
+ * The texts that say why a schedule or trigger does not fire. The schedule and the reason are loaded separately, so a reason
+ * that repeats an error may be older than the error of the schedule, which is shown instead.
+ */
+function troubleOf({ last_error }: Schedule, reason: Reason | undefined): string[] {
+  return [reason?.code === "poll_failed" ? null : reason?.sentence, last_error].filter((text) => typeof text === "string");
 }
 
 export function SchedulesPage() {
   const { data, error, reload } = useLoad("schedules", loadSchedules);
   const until = Math.ceil((now.value + HOURS * 3_600_000) / 60_000) * 60_000;
   const firings = useGet<Page<Firing>>(`/schedules/firings?to=${part(new Date(until).toISOString())}`);
-  const troubled = useGet<Attention>(data?.length ? "/attention?since=24h" : null, false).data?.schedules;
+  const troubled = useGet<Attention>(data?.length ? "/attention?since=24h" : null).data?.schedules;
   const troubles = new Map(troubled?.map(({ id, reason }) => [id, reason]));
   const [isNew, setNew] = useState(false);
   return (
@@ -106,13 +116,15 @@ export function SchedulesPage() {
                 <td class="nowrap">{schedule.enabled && schedule.next_at ? <><Time at={schedule.next_at} /> <span class="quiet"><Time at={schedule.next_at} isRelative /></span></> : <span class="quiet">–</span>}</td>
                 <td class="nowrap"><Time at={schedule.last_fired_at} isRelative /></td>
                 <td>{schedule.enabled ? "enabled" : <span class="state rest"><Mark of="Paused" /> disabled</span>}</td>
-                <td class="grow"><span class="error-cell">{troubles.get(schedule.id)?.sentence ?? schedule.last_error}</span></td>
+                <td class="grow">{troubleOf(schedule, troubles.get(schedule.id)).map((text) => <div key={text}><span class="error-cell">{text}</span></div>)}</td>
               </tr>
             ))}
           </tbody>
         </table></div>
       )}
-      {data && data.length >= MAX_SCHEDULES && <p class="quiet">Only the first {grouped(MAX_SCHEDULES)} schedules are shown.</p>}
+      {KINDS.map(([kind, name]) => data && data.filter((schedule) => schedule.kind === kind).length >= MAX_SCHEDULES && (
+        <p key={kind} class="quiet">Only the first {grouped(MAX_SCHEDULES)} {name} are shown.</p>
+      ))}
       <Preview />
       {isNew && <NewSchedule close={() => setNew(false)} />}
     </>
@@ -138,7 +150,10 @@ export function SchedulePage({ id }: { id: string }) {
   const [cursor, setCursor] = useState<string | null>(null);
   const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=50${cursor === null ? "" : `&cursor=${part(cursor)}`}` : null);
   const [asks, setAsks] = useState<"run" | "delete" | "backfill" | null>(null);
-  const last = cursor === null ? ticks.data?.items[0] : undefined;
+  const reasons = why.data?.items ?? [];
+  // Only the first page of the ticks begins with the last tick. While another page loads, the data is that of the page before.
+  const last = !ticks.isLoading && ticks.data?.prev === null ? ticks.data.items[0] : undefined;
+  const silent = last && WHY_NOT[last.outcome] ? last : undefined;
   if (error) return <Missing kind="schedule" list="schedules" error={error} />;
   if (!data) return <Loading />;
   return (
@@ -161,9 +176,9 @@ export function SchedulePage({ id }: { id: string }) {
         <div><dt>Overlap</dt><dd>{data.overlap}</dd></div>
         {data.jitter_us > 0 && <div><dt>Jitter</dt><dd>{duration(data.jitter_us)}</dd></div>}
       </dl>
-      {why.data && why.data.items.length > 0 && (
+      {(reasons.length > 0 || silent) && (
         <section class="why" aria-labelledby="why"><h2 id="why">Why it fires, or does not</h2>
-          <ol>{last && WHY_NOT[last.outcome] && <li>The tick of <Time at={last.due_at} /> started nothing: {whyNot(last)}.</li>}{why.data.items.map((reason, index) => <li key={index}>{reason.sentence}{reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}</li>)}</ol>
+          <ol>{silent && <li>The tick of <Time at={silent.due_at} /> started nothing: {whyNot(silent)}.</li>}{reasons.map((reason, index) => <li key={index}>{reason.sentence}{reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}</li>)}</ol>
         </section>
       )}
       {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}

@@ -120,7 +120,7 @@ export function WorkflowPage({ name }: { name: string }) {
           <li key={run.id}><State of={run.status} /> <a class="mono" href={url(`executions/${run.id}`)}>{shortId(run.id)}</a> <span class="quiet"><Time at={run.created_at} />{elapsed(run) && ` · ${elapsed(run)}`}</span> {run.error && <span class="error-cell">{run.error.type}: {run.error.message}</span>}</li>
         ))}</ul>
       </section>
-      {own.length > 0 && <section aria-labelledby="own"><h2 id="own">Schedules</h2><ul class="compact">{own.map((schedule) => <li key={schedule.id}><a href={url(`schedules/${schedule.id}`)}>{schedule.cron ?? schedule.name}</a> <span class="quiet">{schedule.enabled ? <>next <Time at={schedule.next_at} isRelative /></> : "disabled"}</span></li>)}</ul></section>}
+      {own.length > 0 && <section aria-labelledby="own"><h2 id="own">Schedules and triggers</h2><ul class="compact">{own.map((schedule) => <li key={schedule.id}><a href={url(`schedules/${schedule.id}`)}>{schedule.cron ?? schedule.name}</a> <span class="quiet">{!schedule.enabled ? "disabled" : schedule.next_at ? <>next <Time at={schedule.next_at} isRelative /></> : "enabled"}</span></li>)}</ul></section>}
       <section aria-labelledby="defined"><h2 id="defined">Tasks</h2>
         <div class="scroll" tabIndex={0}><table class="list">
           <thead><tr><th>Task</th><th>Kind</th><th>After</th><th class="number">Attempts</th><th class="number">Timeout</th><th>Code</th></tr></thead>
