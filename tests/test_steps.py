@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import threading
 from dataclasses import dataclass
 
@@ -110,7 +112,7 @@ def test_t1_concurrent_steps_are_numbered_in_order_of_calls(runner):
     assert result.final_context["out"] == [0, 1]
 
 
-def test_t1_step_that_was_called_before_the_steps_were_read_is_not_repeated(runner):
+def test_t1_step_called_before_the_log_is_read_is_not_repeated(runner):
     ran = []
 
     with cloaca.WorkflowBuilder("called_first"):
@@ -126,6 +128,66 @@ def test_t1_step_that_was_called_before_the_steps_were_read_is_not_repeated(runn
 
     runner.execute("called_first").raise_for_status()
     assert ran == ["a", "b"]
+
+
+def test_t1_step_cancelled_during_the_read_cancels_no_other_step(runner):
+    ran = []
+
+    with cloaca.WorkflowBuilder("cancelled_early"):
+
+        @cloaca.task(retry=NO_DELAY)
+        async def cancel_first(context, handle):
+            steps = [asyncio.ensure_future(handle.step(key, ran.append, key)) for key in "abc"]
+            await asyncio.sleep(0)
+            if handle.attempt == 2:
+                steps[0].cancel()
+            await asyncio.gather(*steps, return_exceptions=True)
+            context["ends"] = [step.cancelled() for step in steps]
+            if handle.attempt == 1:
+                raise ValueError("again")
+
+    result = runner.execute("cancelled_early").raise_for_status()
+    assert sorted(ran) == ["a", "b", "c"]
+    assert result.final_context["ends"] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0, -(2**70), 1e16, -0.0, 0.1, "", 'a"\\\n\0é', [], {}, ["x", {"y": None}]),
+        *((1, 2), Plan("x", [1]), json.loads("[" * 101 + "]" * 101)),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_t4_recorded_value_is_the_returned_value(runner, value):
+    seen = []
+
+    with cloaca.WorkflowBuilder("values"):
+
+        @cloaca.task(retry=NO_DELAY)
+        def values(context, handle):
+            seen.append(handle.step("x", lambda: value))
+            if handle.attempt == 1:
+                raise ValueError("again")
+
+    runner.execute("values").raise_for_status()
+    assert repr(seen[0]) == repr(seen[1])
+    assert type(seen[0]) is type(seen[1])
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, "\ud800", {1: 2}, object()], ids=lambda value: ascii(value)[:9]
+)
+def test_t4_value_that_is_not_json_is_not_recorded(runner, value):
+    with cloaca.WorkflowBuilder("not_json"):
+
+        @cloaca.task(retry_attempts=1)
+        def only(context, handle):
+            handle.step("x", lambda: value)
+
+    result = runner.execute("not_json")
+    assert "step 'x'" in str(result.error)
+    assert recorded(result, runner) == []
 
 
 def test_t3_step_that_raises_records_nothing(runner):

@@ -1614,7 +1614,9 @@ def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
     Raises `ValueError` if a code has no class.
     """
 
-def encode_plain(value: object, /) -> str | None: ...
+def encode_plain(value: object) -> str | None:
+    """Return the JSON text of a value that consists of plain values; `None` for other values."""
+
 def set_encoder(encode: Any, dataclasses: dict[type, tuple[str, ...]]) -> None:
     """Set the function `encode(key, value) -> str` for values of types that JSON does not have.
 

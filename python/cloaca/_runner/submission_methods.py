@@ -104,8 +104,10 @@ class SubmissionMethods:
 
         Since 1.0.
         """
-        check_flag("progress", progress)
-        check_flag("check", check)
+        if progress is not False:
+            check_flag("progress", progress)
+        if check is not False:
+            check_flag("check", check)
         check_blocking("execute()", "`await runner.execute_async(...)`", FOR_CHILD)
         if key is not None:
             refuse_own_key(self._core, workflow_name, key)
@@ -120,7 +122,8 @@ class SubmissionMethods:
             timeout=timeout,
             labels=labels,
         )
-        self._begin_early()
+        if self._begins_at_use:
+            self._begin_early()
         if progress:
             from cloaca._observe.progress_bars import follow
 
@@ -129,7 +132,8 @@ class SubmissionMethods:
         spans = self._tracing.begin([submission])
         if not spans:
             try:
-                return _checked(self._with_final(self._core.execute(submission)), check)
+                result = self._with_final(self._core.execute(submission))
+                return result.raise_for_status() if check else result
             except WorkflowNotFoundError as error:
                 registry.explain_unknown(error)
                 raise
@@ -463,7 +467,7 @@ class SubmissionMethods:
         return WorkflowHandle(runner, self._core.reads.rerun(request), created=True)
 
     def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
-        # Threads that submit wait for each other, so this function makes few calls.
+        # Threads that submit wait for the interpreter's lock, so this function makes few calls.
         self._catch_up()
         if self._begins_at_use:
             self._begin_early()

@@ -118,7 +118,7 @@ class Steps:
         "_loaders",
         "_loading",
         "_log",
-        "_loop",
+        "_running_loop",
         "_work",
     )
 
@@ -131,7 +131,8 @@ class Steps:
         # waits for the answer.
         self._loading: Future[None] | None = None
         self._loaders: list[Future[None]] = []
-        self._loop: AbstractEventLoop | None = None
+        # `asyncio.get_running_loop`, once a coroutine has made a call.
+        self._running_loop: Callable[[], AbstractEventLoop] | None = None
         # The exception with which a call has interrupted the function, if a call has.
         self._departure: Departure | None = None
         self._has_ended = False
@@ -241,7 +242,7 @@ class Steps:
             attempt += 1
 
     async def _run_async(self, call: StepCall, read: Read, is_new: bool) -> Any:
-        """Run a step. `is_new` says that no earlier attempt has recorded the step."""
+        """Runs a step. `is_new` says that no earlier attempt has recorded the step."""
         # Begins the activity before the first await, so that no other call interrupts the function
         # before this step begins.
         activity = self._begin_activity()
@@ -601,19 +602,18 @@ class Steps:
                 future.set_result(None)
 
     def _answer(self, token: int | None) -> Future[None]:
-        """Return the future of an answer.
+        """Returns the future of an answer.
 
         The answer cannot arrive before the future is registered, because the loop reads answers
         only after this coroutine has yielded.
         """
         assert token is not None  # the request was made with a waker
-        loop = self._loop
-        if loop is None:
+        running_loop = self._running_loop
+        if running_loop is None:
             from asyncio import get_running_loop
 
-            # All calls of a coroutine run in one loop.
-            loop = self._loop = get_running_loop()
-        future: Future[None] = loop.create_future()
+            running_loop = self._running_loop = get_running_loop
+        future: Future[None] = running_loop().create_future()
         _answers[token] = future
         return future
 

@@ -112,7 +112,8 @@ class WorkflowRegistry:
         self._triggers: list[TriggerDefinition] = []
         self._trigger_revisions: dict[str, tuple[int, int]] = {}
         # The number of definitions so far. To detect new definitions, a runner compares this number
-        # with the one that it last read. Each submission does, so this is not a property.
+        # with the one that it last read. Each submission makes this comparison, and reading an
+        # attribute is faster than calling a property.
         self.revision = 0
 
     def current_builder(self) -> OpenBuilder | None:

@@ -21,8 +21,8 @@ use crate::types::{Clock, Error, Monotonic};
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<MailboxState>,
-    /// A copy of [`MailboxState::is_coalescing`]. The thread that waits for more callers reads this copy, so that it does not
-    /// take the lock for which the callers wait.
+    /// The value of [`MailboxState::is_coalescing`] after the last message was queued. The thread that waits for more callers
+    /// reads this copy, so that it does not take the lock for which the callers wait.
     is_coalescing: AtomicBool,
     /// Wakes the coordinator's own thread.
     arrived: Condvar,
@@ -199,6 +199,7 @@ impl Mailbox {
         self.state.lock()
     }
 
+    /// Queues a message.
     fn push(&self, state: &mut MailboxState, message: Message) {
         state.push(message);
         self.is_coalescing
