@@ -108,6 +108,7 @@ LESSONS = {
     ],
     "Sidekiq: a loose CSP for scripts of extensions": [
         "test_csp_is_enforced_without_exceptions",
+        "test_csp_forbids_inline_scripts_in_the_markup_of_the_page",
         "test_sidekiq_every_answer_has_the_strict_policy",
         "test_sidekiq_page_loads_only_its_own_scripts",
     ],
