@@ -74,6 +74,7 @@ __all__ = [
     "after_fork_child",
     "check_tenant",
     "cron_preview",
+    "encode_plain",
     "nearest",
     "now_us",
     "retry_delay_us",
