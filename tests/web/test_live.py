@@ -253,6 +253,9 @@ def test_open_page_does_not_grow(database: str, open_page: Open) -> None:
         finally:
             ended.set()
             thread.join()
+            # The pages would request data from the server while it stops.
+            for page in pages:
+                page.close()
     # The pages have followed the changes: about three steps per second.
     assert int(shown.rpartition(" ")[2]) > OPEN, shown
     print("bytes of heap and elements, before and after:", before, after)
