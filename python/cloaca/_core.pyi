@@ -1399,20 +1399,12 @@ class Reads:
     last_us, fired_us, last_error, created_us, updated_us.
     """
 
-    def status(self, execution_id: str) -> str:
-        """Return the name of an execution's state."""
-
-    def counts(self) -> list[tuple[str, int, bool]]:
-        """Return each state, with the number of executions and whether the number is exact."""
-
+    def status(self, execution_id: str) -> str: ...
+    def counts(self) -> list[tuple[str, int, bool]]: ...
     def activity(
         self, since_us: int, until_us: int, buckets: int
-    ) -> list[tuple[int, int, tuple[int, bool], tuple[int, bool]]]:
-        """Return intervals, oldest first, with the numbers of submitted and failed executions."""
-
-    def failures(self, since_us: int | None = None) -> list[dict[str, Any]]:
-        """Return the failed executions grouped by cause, the newest failure first."""
-
+    ) -> list[tuple[int, int, tuple[int, bool], tuple[int, bool]]]: ...
+    def failures(self, since_us: int | None = None) -> list[dict[str, Any]]: ...
     def waits(
         self,
         name: str | None = None,
@@ -1421,102 +1413,35 @@ class Reads:
         kind: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
-    ) -> WaitPage:
-        """Return a page of open waits, oldest first.
-
-        With `execution_id`, the page contains all of the execution's waits of this kind;
-        `workflow`, `limit` and `cursor` have no effect.
-        """
-
-    def find_executions(self, short_id: str, limit: int) -> list[str]:
-        """Return the ids of at most `limit` executions that match a short id, newest first.
-
-        `short_id` is a prefix of at least 4 characters, or the first 8 and at least the last 5
-        characters, like `01a213ed-9c2e41`. The search uses the index of ids.
-        """
-
+    ) -> WaitPage: ...
+    def find_executions(self, short_id: str, limit: int) -> list[str]: ...
     def items(
         self, execution_id: str, task_id: str, status: str | None, first: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        """Return a page of a map's items as JSON, and the index of the next page's first item.
-
-        The index is `None` on the last page.
-        """
-
-    def maps(self, execution_id: str) -> list[tuple[str, list[tuple[str, int]], int | None]]:
-        """Return the maps of an execution that have expanded into items.
-
-        Each entry has the task's id, the number of items in each state, and the maximum number of
-        running items.
-        """
-
-    def set_map(self, execution_id: str, task_id: str, parallel: int | None) -> None:
-        """Change how many items of a running map run at once; `None` for no limit."""
-
-    def rerun(self, request: RerunRequest) -> str:
-        """Submit an execution like an earlier one; return its id once it is durable."""
-
-    def execution(self, execution_id: str) -> Execution:
-        """Return a snapshot of an execution."""
-
+    ) -> tuple[list[str], int | None]: ...
+    def maps(self, execution_id: str) -> list[tuple[str, list[tuple[str, int]], int | None]]: ...
+    def set_map(self, execution_id: str, task_id: str, parallel: int | None) -> None: ...
+    def rerun(self, request: RerunRequest) -> str: ...
+    def execution(self, execution_id: str) -> Execution: ...
     def executions(
         self, filter: ListFilter, limit: int, cursor: str | None = None
-    ) -> ExecutionPage:
-        """Return a page of executions, newest first."""
-
-    def find(self, workflow: str, key: str) -> str | None:
-        """Return the id of the workflow's execution that has this key, or `None`."""
-
-    def key(self, execution_id: str) -> str | None:
-        """Return the key that an execution was submitted with."""
-
-    def events(self, execution_id: str) -> list[EventRecord]:
-        """Return the history of an execution, oldest event first."""
-
-    def trace(self, execution_id: str) -> str | None:
-        """Return the trace context that an execution was submitted with, as JSON."""
-
-    def explain(self, id: str) -> list[str]:
-        """Return sentences that explain the state of an execution, a schedule or a trigger.
-
-        `Runner.reads` also considers the handlers that this process has registered.
-        """
-
-    def progress(self, execution_id: str) -> ProgressReport:
-        """Return an execution with the progress of its running tasks."""
-
-    def logs(self, execution_id: str) -> list[LogLineRecord]:
-        """Return the captured log lines of an execution."""
-
-    def runners(self) -> list[RunnerRecord]:
-        """Return the registered runners, except runners that were declared dead."""
-
-    def workflows(self) -> list[StoredWorkflow]:
-        """Return the stored versions of all workflows, oldest first."""
-
-    def is_workflow_stored(self, workflow: str) -> bool:
-        """Return whether a definition of a workflow is stored."""
-
-    def check(self) -> DatabaseHealth:
-        """Check whether the database is sound."""
-
-    def schedules(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]:
-        """Return schedules, oldest first."""
-
-    def schedule(self, id: str) -> dict[str, Any]:
-        """Return a schedule."""
-
-    def schedule_history(self, id: str, limit: int, offset: int) -> list[TickRecord]:
-        """Return ticks of a schedule or polls of a trigger, newest first."""
-
-    def tick_counts(self, since_us: int) -> TickCounts:
-        """Return the number of ticks of all schedules since a time, by outcome."""
-
-    def triggers(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]:
-        """Return triggers, oldest first."""
-
-    def trigger(self, name: str) -> dict[str, Any] | None:
-        """Return a trigger, or `None` if no trigger has this name."""
+    ) -> ExecutionPage: ...
+    def find(self, workflow: str, key: str) -> str | None: ...
+    def key(self, execution_id: str) -> str | None: ...
+    def events(self, execution_id: str) -> list[EventRecord]: ...
+    def trace(self, execution_id: str) -> str | None: ...
+    def explain(self, id: str) -> list[str]: ...
+    def progress(self, execution_id: str) -> ProgressReport: ...
+    def logs(self, execution_id: str) -> list[LogLineRecord]: ...
+    def runners(self) -> list[RunnerRecord]: ...
+    def workflows(self) -> list[StoredWorkflow]: ...
+    def is_workflow_stored(self, workflow: str) -> bool: ...
+    def check(self) -> DatabaseHealth: ...
+    def schedules(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]: ...
+    def schedule(self, id: str) -> dict[str, Any]: ...
+    def schedule_history(self, id: str, limit: int, offset: int) -> list[TickRecord]: ...
+    def tick_counts(self, since_us: int) -> TickCounts: ...
+    def triggers(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]: ...
+    def trigger(self, name: str) -> dict[str, Any] | None: ...
 
 @final
 class Schedules:
@@ -1525,9 +1450,7 @@ class Schedules:
     Schedules and triggers are dicts, as in `Reads`.
     """
 
-    def __new__(cls, target: Runner | Inspector) -> Schedules:
-        """Use a runner or an inspector. Only a runner can register schedules and triggers."""
-
+    def __new__(cls, target: Runner | Inspector) -> Schedules: ...
     def register(
         self,
         workflow: str,
@@ -1542,21 +1465,11 @@ class Schedules:
         end_us: int | None,
         jitter_us: int,
         enabled: bool,
-    ) -> str:
-        """Register a schedule; return its id."""
-
-    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]:
-        """Change the expression or the time zone of a schedule; return the schedule."""
-
-    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]:
-        """Enable or disable a schedule; return the schedule."""
-
-    def delete(self, id: str) -> None:
-        """Delete a schedule. Its history stays."""
-
-    def run_now(self, id: str) -> str:
-        """Start a schedule's workflow now; return the id of the execution."""
-
+    ) -> str: ...
+    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]: ...
+    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]: ...
+    def delete(self, id: str) -> None: ...
+    def run_now(self, id: str) -> str: ...
     def register_trigger(
         self,
         name: str,
@@ -1568,14 +1481,8 @@ class Schedules:
         handler: int,
         is_async: bool,
         after: tuple[str, list[str]] | None,
-    ) -> str:
-        """Register a trigger with the number of its function; return its id.
-
-        `Runner.supervise` returns a `Poll` for each call of the function.
-        """
-
-    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]:
-        """Enable or disable a trigger; return the trigger."""
+    ) -> str: ...
+    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]: ...
 
 @final
 class FireTime:
@@ -1697,11 +1604,8 @@ class Bench:
     def __new__(cls) -> Bench: ...
     @property
     def now_us(self) -> int: ...
-    def move_to(self, now_us: int) -> None:
-        """Move the virtual clock forward, never back."""
-
-    def open(self, config: str) -> BenchRunner:
-        """Start a runner on the bench."""
+    def move_to(self, now_us: int) -> None: ...
+    def open(self, config: str) -> BenchRunner: ...
 
 @final
 class BenchRunner:
@@ -1709,25 +1613,13 @@ class BenchRunner:
 
     @property
     def core(self) -> Runner: ...
-    def crash_at(self, number: int, applied: bool) -> None:
-        """Plan a crash at a transaction; `number` is 1 for the next transaction.
-
-        The crash happens after the transaction is applied if `applied`, otherwise before.
-        """
-
+    def crash_at(self, number: int, applied: bool) -> None: ...
     @property
     def commits(self) -> int: ...
     @property
     def crashed(self) -> bool: ...
-    def settle(self) -> int:
-        """Wait until the runner has done all due work; return the time of its next wake-up."""
-
-    def work(self) -> BenchLoad:
-        """Return the loads of the worker threads and of the event loop."""
-
+    def settle(self) -> int: ...
+    def work(self) -> BenchLoad: ...
     @property
-    def in_flight(self) -> int:
-        """The number of claimed tasks whose results the coordinator has not processed."""
-
-    def hurry(self, grace_us: int) -> None:
-        """Begin to stop, and skip the grace period by advancing only this runner's time."""
+    def in_flight(self) -> int: ...
+    def hurry(self, grace_us: int) -> None: ...
