@@ -428,3 +428,24 @@ def test_m8_children_lists_the_child_of_each_item(runner):
     ]
     tree = family_text(runner._core.reads, book.result(), verbose=True)
     assert [f"images[{item}]: render" in tree for item in range(3)] == [True] * 3
+
+
+def test_k1_map_of_children_can_be_named_like_its_list(runner):
+    """Lesson: such a map read its own results, which are empty, instead of its list."""
+    with cloaca.WorkflowBuilder("render"):
+
+        @cloaca.task
+        def draw(context: cloaca.Context) -> None:
+            context["png"] = f"png-{context['page']}"
+
+    with cloaca.WorkflowBuilder("book"):
+        cloaca.child(
+            "pages",
+            workflow="render",
+            over="pages",
+            input={"page": "item"},
+            parallel=20,
+            tolerate=0.1,
+        )
+    result = runner.execute("book", {"pages": ["x", "y"]}, check=True)
+    assert [page["png"] for page in result.of("pages")] == ["png-x", "png-y"]

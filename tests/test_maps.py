@@ -939,3 +939,25 @@ def test_j8_map_cannot_be_the_output():
         @cloaca.task(over="urls")
         def fetch(url: str) -> str:
             return url
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+def test_k1_map_can_be_named_like_its_list(runner, upstream):
+    with cloaca.WorkflowBuilder("w"):
+        if upstream:
+
+            @cloaca.task
+            def read(context: cloaca.Context) -> None:
+                context["pages"] = [1, 2, 3]
+
+        @cloaca.task(over="pages", dependencies=["read"] if upstream else None, id="pages")
+        def double(page: int) -> int:
+            return 2 * page
+
+        @cloaca.task
+        def total(pages: list[int]) -> int:
+            return sum(pages)
+
+    result = runner.execute("w", None if upstream else {"pages": [1, 2, 3]}, check=True)
+    assert result.of("total") == 12
+    assert result.of("pages") == [2, 4, 6]

@@ -90,24 +90,6 @@ impl Execution {
         }
     }
 
-    /// The maps whose results a mapped task uses as its lists, each with the key of the list.
-    #[must_use]
-    pub fn maps_it_reads(&self, ordinal: Ordinal) -> Vec<(String, Ordinal)> {
-        let lists = self
-            .definition(ordinal)
-            .over
-            .iter()
-            .flat_map(|spec| spec.lists.values());
-        let tasks = &self.workflow.definition().tasks;
-        let found = lists.filter_map(|path| {
-            let map = (0..)
-                .zip(tasks)
-                .find(|(_, task)| task.over.is_some() && task.result_key() == path);
-            map.map(|(ordinal, _)| (path.clone(), ordinal))
-        });
-        found.collect()
-    }
-
     /// Postpones the expansion of a map to the time `at`, because the results that the map runs over cannot be read now.
     pub fn postpone_map(&mut self, ordinal: Ordinal, at: Timestamp, changes: &mut Changes) {
         self.task_mut(ordinal).ready_at = Some(at);

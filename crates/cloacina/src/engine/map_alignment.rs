@@ -9,6 +9,28 @@ use crate::types::{MapRow, Ordinal, SkipCause, TaskRecord, TaskStatus, Timestamp
 use crate::workflow::TriggerRule;
 
 impl Execution {
+    /// The maps whose results a mapped task uses as its lists, each with the key of the list. A map can have the same key as
+    /// its own list; only the maps that the task depends on have results when it expands.
+    #[must_use]
+    pub fn maps_it_reads(&self, ordinal: Ordinal) -> Vec<(String, Ordinal)> {
+        let lists = self
+            .definition(ordinal)
+            .over
+            .iter()
+            .flat_map(|spec| spec.lists.values());
+        let tasks = &self.workflow.definition().tasks;
+        let graph = self.workflow.graph();
+        let found = lists.filter_map(|path| {
+            let map = (0..).zip(tasks).find(|(other, task)| {
+                task.over.is_some()
+                    && task.result_key() == path
+                    && graph.is_ancestor(*other, ordinal)
+            });
+            map.map(|(ordinal, _)| (path.clone(), ordinal))
+        });
+        found.collect()
+    }
+
     /// The maps that are aligned with the map `source`.
     pub(super) fn followers(&self, source: Ordinal) -> Vec<Ordinal> {
         let pairs = self.workflow.aligned_with(source).into_iter();
