@@ -9,6 +9,7 @@ import pytest
 
 import cloaca
 from final_support import Ran, define_trip
+from waiting_support import wait_until
 
 
 @pytest.mark.parametrize(
@@ -302,3 +303,41 @@ def test_q6_children_include_the_execution_of_the_final_tasks(runner):
     result = runner.execute("shop_in_a_tree")
     children = runner.children(result.execution_id)
     assert [child.execution_id for child in children] == [result.final.execution_id]
+
+
+def test_q3_child_that_failed_in_a_pause_is_compensated(runner):
+    """Lesson: the child had failed before and ran again, but its new end counted as the old one."""
+    go, ran, undone = threading.Event(), threading.Event(), []
+    undo_fails = [True]
+
+    def undo(handle: cloaca.TaskHandle) -> None:
+        if undo_fails:
+            raise cloaca.Abort("the undo broke")
+        undone.append(handle.task_id)
+
+    with cloaca.WorkflowBuilder("part"):
+
+        @cloaca.task(retry_attempts=1)
+        def work(context):
+            ran.set()
+            assert go.wait(60)
+            raise ValueError("no")
+
+    with cloaca.WorkflowBuilder("whole"):
+        cloaca.child("part", workflow="part", compensate=undo, compensate_failed=True)
+    go.set()
+    handle = runner.submit("whole")
+    assert handle.result(timeout=60).final.status == "Failed"
+    go.clear()
+    ran.clear()
+    undo_fails.clear()
+    handle.retry()
+    assert ran.wait(60)
+    (child,) = [one for one in runner.children(handle.id) if one.workflow_name == "part"]
+    handle.pause()
+    go.set()
+    wait_until(lambda: runner.get_execution_status(child.execution_id) == "Failed")
+    time.sleep(0.5)  # The parent learns of the end in a transaction of its own.
+    handle.cancel()
+    assert handle.result(timeout=60).status == "Cancelled"
+    assert len(undone) == 1

@@ -2,8 +2,7 @@
 //!
 //! The transaction that ends an execution also submits a second execution, which runs the final tasks. Its workflow is derived
 //! from the final tasks and compensations, and its input is the final context of the ordinary tasks together with `error`.
-//! Final tasks that do not apply to the final status of the first execution are skipped immediately. No final task starts
-//! while attempts of the first execution can still be running.
+//! Final tasks that do not apply to the first execution's status are skipped. None starts while its attempts can still run.
 
 use std::sync::Arc;
 
@@ -464,8 +463,9 @@ impl Execution {
     /// Whether the child of an incomplete node may have done part of its work since the node was last reset.
     fn has_run_child(&self, node: Ordinal) -> bool {
         let failed = self.task(node).status == TaskStatus::Failed;
-        // If the child failed but the node did not, a retry has reset the node, and the child has not run again since.
-        let has_run = |child: &NodeChild| failed || child.status != Some(ExecutionStatus::Failed);
+        // If only the child failed, a retry has reset the node. The child has run since then if it has a new end.
+        let failed_before = |child: &NodeChild| child.status == Some(ExecutionStatus::Failed);
+        let has_run = |child| failed || !failed_before(child) || child.end.is_some();
         self.node_child(node).is_some_and(has_run)
     }
 
