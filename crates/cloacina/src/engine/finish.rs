@@ -74,6 +74,15 @@ pub struct ClaimLost;
 /// Maximum size of a traceback that the history keeps, in bytes.
 const MAX_TRACEBACK: usize = 16 << 10;
 
+/// Returns the error of a failed attempt, as the history keeps it.
+pub(super) fn error_of(failure: &Failure) -> serde_json::Value {
+    let mut error = serde_json::json!({ "type": failure.kind, "message": failure.message });
+    if let Some(traceback) = &failure.traceback {
+        error["traceback"] = serde_json::json!(end_of(traceback));
+    }
+    error
+}
+
 /// Returns the given traceback, or only its end if it is too long for the history. The end names the error.
 fn end_of(traceback: &str) -> &str {
     let mut start = traceback.len().saturating_sub(MAX_TRACEBACK);
@@ -218,12 +227,8 @@ impl Execution {
         failure.lineage = Vec::new();
         self.add_writers_of_missing_key(ordinal, &mut failure);
         if let Some(delay) = delay {
-            let mut error = serde_json::json!({ "type": failure.kind, "message": failure.message });
-            if let Some(traceback) = &failure.traceback {
-                error["traceback"] = serde_json::json!(end_of(traceback));
-            }
             let data = serde_json::json!({
-                "error": error,
+                "error": error_of(&failure),
                 "delay_us": delay,
                 "started_at": self.task(ordinal).started_at,
             });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::finish::error_of;
 use super::{Changes, Execution};
 use crate::types::{
     Audit, ExecutionId, ExecutionStatus, HistoryEvent, HistoryKind, Json, Labels, Micros, Ordinal,
@@ -204,8 +205,7 @@ fn task_end(
         TaskStatus::Completed => HistoryKind::TaskCompleted,
         TaskStatus::Failed => {
             if let Some(failure) = &task.error {
-                let error = json!({ "type": failure.kind, "message": failure.message });
-                data.insert("error".to_owned(), error);
+                data.insert("error".to_owned(), error_of(failure));
             }
             HistoryKind::TaskFailed
         }
