@@ -139,10 +139,8 @@ impl Content {
     /// Visits the objects, for Python's garbage collector.
     pub fn visit<E>(&self, mut visit: impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
         for returned in self.returned.values() {
+            // The parts hold only strings and numbers, which need no visit.
             visit(&returned.object)?;
-            if let Some(parts) = &returned.parts {
-                parts.visit(&mut visit)?;
-            }
         }
         Ok(())
     }
@@ -161,15 +159,12 @@ impl Returned {
 
     /// Returns the object's new JSON if the object was changed.
     pub fn changed(&self, py: Python<'_>, key: &str) -> PyResult<Option<Json>> {
-        if self
-            .parts
-            .as_ref()
-            .is_some_and(|parts| parts.are_unchanged(py))
-        {
+        let object = self.object.bind(py);
+        let parts = self.parts.as_ref();
+        if parts.is_some_and(|parts| parts.are_unchanged(object)) {
             return Ok(None);
         }
         // A new order of keys, or an equal object in place of another object, is not a change.
-        let object = self.object.bind(py);
         if is_same(&decode(py, &self.json)?, object)? {
             return Ok(None);
         }

@@ -82,10 +82,10 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn value(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
-        match self.peek()? {
+        let value = match self.peek()? {
+            b'{' if depth < MAX_DEPTH => return self.object(depth),
+            b'[' if depth < MAX_DEPTH => return self.array(depth),
             b'"' => self.string(),
-            b'{' if depth < MAX_DEPTH => self.object(depth),
-            b'[' if depth < MAX_DEPTH => self.array(depth),
             b't' => self
                 .word("true")
                 .map(|()| PyBool::new(py, true).to_owned().into_any()),
@@ -95,42 +95,43 @@ impl<'a, 'py> Reader<'a, 'py> {
             b'n' => self.word("null").map(|()| py.None().into_bound(py)),
             b'-' | b'0'..=b'9' => self.number(),
             _ => None,
+        }?;
+        if let Some(parts) = &mut self.parts {
+            parts.add(&value);
         }
+        Some(value)
     }
 
     fn object(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
-        if let Some(parts) = &mut self.parts {
-            parts.begin_dict();
-        }
+        let place = self.parts.as_mut().map(DecodedParts::begin);
+        let mut length = 0;
         self.position += 1;
         if !self.take(b'}') {
             loop {
                 let key = self.key()?;
                 self.take(b':').then_some(())?;
-                let value = self.value(depth + 1)?;
-                let key = &self.keys.known[key].object;
-                dict.set_item(key, &value).ok()?;
                 if let Some(parts) = &mut self.parts {
-                    parts.add_member(key, value);
+                    parts.add_key(&self.keys.known[key].object);
                 }
+                let value = self.value(depth + 1)?;
+                dict.set_item(&self.keys.known[key].object, value).ok()?;
+                length += 1;
                 if self.take(b'}') {
                     break;
                 }
                 self.take(b',').then_some(())?;
             }
         }
-        if let Some(parts) = &mut self.parts {
-            parts.end_dict(&dict);
+        if let (Some(parts), Some(place)) = (&mut self.parts, place) {
+            parts.end_dict(place, length);
         }
         Some(dict.into_any())
     }
 
     fn array(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let mut items = Vec::new();
-        if let Some(parts) = &mut self.parts {
-            parts.begin();
-        }
+        let place = self.parts.as_mut().map(DecodedParts::begin);
         self.position += 1;
         if !self.take(b']') {
             loop {
@@ -141,11 +142,10 @@ impl<'a, 'py> Reader<'a, 'py> {
                 self.take(b',').then_some(())?;
             }
         }
-        let list = PyList::new(self.py, &items).ok()?;
-        if let Some(parts) = &mut self.parts {
-            parts.end_list(&list, items);
+        if let (Some(parts), Some(place)) = (&mut self.parts, place) {
+            parts.end_list(place, items.len());
         }
-        Some(list.into_any())
+        PyList::new(self.py, items).ok().map(Bound::into_any)
     }
 
     fn number(&mut self) -> Option<Bound<'py, PyAny>> {
@@ -176,6 +176,7 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     /// Reads an integer that is short enough to fit 64 bits, whatever its digits are. Returns `None`, and reads nothing, if
     /// the number is longer or has a fraction or an exponent.
+    #[inline]
     fn small_integer(&mut self) -> Option<i64> {
         let rest = self.text.as_bytes().get(self.position..)?;
         let sign = usize::from(rest.first() == Some(&b'-'));
@@ -196,6 +197,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     /// Reads a key and returns its index in `keys`.
+    #[inline]
     fn key(&mut self) -> Option<usize> {
         self.take(b'"').then_some(())?;
         if let Some((index, raw)) = self.keys.expected()
@@ -222,12 +224,14 @@ impl<'a, 'py> Reader<'a, 'py> {
         is_next
     }
 
+    #[inline]
     fn string(&mut self) -> Option<Bound<'py, PyAny>> {
         self.position += 1;
         let (raw, is_plain) = self.raw_string()?;
         self.python_string(raw, is_plain).map(Bound::into_any)
     }
 
+    #[inline]
     fn python_string(&self, raw: &str, is_plain: bool) -> Option<Bound<'py, PyString>> {
         if is_plain {
             Some(PyString::new(self.py, raw))
@@ -237,6 +241,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     /// Reads up to the closing quote. Returns the text, and whether the text contains no escapes.
+    #[inline]
     fn raw_string(&mut self) -> Option<(&'a str, bool)> {
         let start = self.position;
         let bytes = self.text.as_bytes();

@@ -40,17 +40,16 @@ pub fn set_encoder(encode: Bound<'_, PyAny>, dataclasses: Bound<'_, PyDict>) {
 /// Returns the JSON text of a value that consists of plain values; `None` for all other values.
 #[pyfunction]
 pub fn encode_plain(value: &Bound<'_, PyAny>) -> Option<String> {
-    let mut text = String::new();
-    write(&mut text, value, 0).then_some(text)
+    let mut writer = Writer::default();
+    writer.write(value, 0).then_some(writer.text)
 }
 
 /// Encodes a value. `key` is the value's key in the context, for error messages.
 pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
-    let mut text = String::new();
-    if write(&mut text, value, 0) {
-        return Ok(Json::from_encoder(text));
+    match encode_plain(value) {
+        Some(text) => Ok(Json::from_encoder(text)),
+        None => encode_foreign(key, value),
     }
-    encode_foreign(key, value)
 }
 
 fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
@@ -71,60 +70,136 @@ fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     })
 }
 
-/// Appends a plain value. Returns `false` if the value is not plain; the text is then incomplete.
-fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
-    if value.is_exact_instance_of::<PyString>() {
-        let text = value
-            .cast::<PyString>()
-            .ok()
-            .and_then(|text| text.to_str().ok());
-        text.map(|text| write_string(out, text)).is_some()
-    } else if value.is_exact_instance_of::<PyInt>() {
-        write_integer(out, value)
-    } else if value.is_exact_instance_of::<PyFloat>() {
-        write_float(out, value)
-    } else if value.is_none() {
-        out.push_str("null");
-        true
-    } else if let Ok(value) = value.cast_exact::<PyBool>() {
-        out.push_str(if value.is_true() { "true" } else { "false" });
-        true
-    } else if depth > MAX_PLAIN_DEPTH {
-        false
-    } else if let Ok(list) = value.cast_exact::<PyList>() {
-        write_array(out, list.iter(), depth)
-    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-        write_object(out, dict, depth)
-    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        write_array(out, tuple.iter(), depth)
-    } else {
-        write_dataclass(out, value, depth).unwrap_or(false)
-    }
+/// Number of keys whose JSON text is remembered while a value is encoded.
+const KNOWN_KEYS: usize = 8;
+
+/// The JSON text of a value that is being encoded.
+#[derive(Default)]
+struct Writer<'py> {
+    text: String,
+    /// Keys that were written, with the places of their texts in `text`. The keys of records are the same strings again and
+    /// again, and copying a text is faster than encoding a key. The place in the array depends on the string's address.
+    known: [Option<KnownKey<'py>>; KNOWN_KEYS],
 }
 
-/// Appends an object of a dataclass. Returns `false` for an object of another class, or if a field is not plain.
-fn write_dataclass(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
-    let py = value.py();
-    let Some(dataclasses) = DATACLASSES.get(py) else {
-        return Ok(false);
-    };
-    let Some(names) = dataclasses.bind(py).get_item(value.get_type())? else {
-        return Ok(false);
-    };
-    out.push('{');
-    for (index, name) in names.cast::<PyTuple>()?.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        let name = name.cast_exact::<PyString>()?;
-        write_string(out, name.to_str()?);
-        out.push(':');
-        if !write(out, &value.getattr(name)?, depth + 1) {
-            return Ok(false);
+struct KnownKey<'py> {
+    key: Bound<'py, PyString>,
+    start: usize,
+    end: usize,
+}
+
+impl<'py> Writer<'py> {
+    /// Appends a plain value. Returns `false` if the value is not plain; the text is then incomplete.
+    fn write(&mut self, value: &Bound<'py, PyAny>, depth: usize) -> bool {
+        let out = &mut self.text;
+        if let Ok(text) = value.cast_exact::<PyString>() {
+            let text = text.to_str().ok();
+            text.map(|text| write_string(out, text)).is_some()
+        } else if value.is_exact_instance_of::<PyInt>() {
+            write_integer(out, value)
+        } else if value.is_exact_instance_of::<PyFloat>() {
+            write_float(out, value)
+        } else if value.is_none() {
+            out.push_str("null");
+            true
+        } else if let Ok(value) = value.cast_exact::<PyBool>() {
+            out.push_str(if value.is_true() { "true" } else { "false" });
+            true
+        } else if depth > MAX_PLAIN_DEPTH {
+            false
+        } else if let Ok(list) = value.cast_exact::<PyList>() {
+            self.write_array(list.iter(), depth)
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            self.write_object(dict, depth)
+        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            self.write_array(tuple.iter(), depth)
+        } else {
+            self.write_dataclass(value, depth).unwrap_or(false)
         }
     }
-    out.push('}');
-    Ok(true)
+
+    fn write_array(
+        &mut self,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+        depth: usize,
+    ) -> bool {
+        self.text.push('[');
+        for (index, item) in items.enumerate() {
+            if index > 0 {
+                self.text.push(',');
+            }
+            if !self.write(&item, depth + 1) {
+                return false;
+            }
+        }
+        self.text.push(']');
+        true
+    }
+
+    fn write_object(&mut self, dict: &Bound<'py, PyDict>, depth: usize) -> bool {
+        self.text.push('{');
+        let start = self.text.len();
+        // `locked_for_each` needs an `Fn`, so the writer is in a `RefCell`. Calls of the closure never overlap.
+        let target = RefCell::new(&mut *self);
+        // Locks the dict on free-threaded Python, where another thread may change it.
+        let whole = dict.locked_for_each(|key, value| {
+            let mut target = target.borrow_mut();
+            if target.text.len() > start {
+                target.text.push(',');
+            }
+            target.write_key(key.cast_into_exact::<PyString>()?)?;
+            if target.write(&value, depth + 1) {
+                Ok(())
+            } else {
+                Err(PyTypeError::new_err(()))
+            }
+        });
+        self.text.push('}');
+        whole.is_ok()
+    }
+
+    /// Appends a key of an object, and a colon.
+    #[inline]
+    fn write_key(&mut self, key: Bound<'py, PyString>) -> PyResult<()> {
+        // The addresses of objects are multiples of 16.
+        let place = (key.as_ptr().addr() >> 4) % KNOWN_KEYS;
+        if let Some(known) = &self.known[place]
+            && known.key.is(&key)
+        {
+            self.text.extend_from_within(known.start..known.end);
+            return Ok(());
+        }
+        let start = self.text.len();
+        write_string(&mut self.text, key.to_str()?);
+        self.text.push(':');
+        let end = self.text.len();
+        self.known[place] = Some(KnownKey { key, start, end });
+        Ok(())
+    }
+
+    /// Appends an object of a dataclass. Returns `false` for an object of another class, or if a field is not plain.
+    fn write_dataclass(&mut self, value: &Bound<'py, PyAny>, depth: usize) -> PyResult<bool> {
+        let py = value.py();
+        let Some(dataclasses) = DATACLASSES.get(py) else {
+            return Ok(false);
+        };
+        let Some(names) = dataclasses.bind(py).get_item(value.get_type())? else {
+            return Ok(false);
+        };
+        self.text.push('{');
+        for (index, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+            if index > 0 {
+                self.text.push(',');
+            }
+            let name = name.cast_into_exact::<PyString>()?;
+            self.write_key(name.clone())?;
+            if !self.write(&value.getattr(name)?, depth + 1) {
+                return Ok(false);
+            }
+        }
+        self.text.push('}');
+        Ok(true)
+    }
 }
 
 fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
@@ -163,47 +238,6 @@ fn write_small(out: &mut String, number: i64) {
         out.push('-');
     }
     out.extend(digits[start..].iter().map(|digit| char::from(*digit)));
-}
-
-fn write_array<'py>(
-    out: &mut String,
-    items: impl Iterator<Item = Bound<'py, PyAny>>,
-    depth: usize,
-) -> bool {
-    out.push('[');
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        if !write(out, &item, depth + 1) {
-            return false;
-        }
-    }
-    out.push(']');
-    true
-}
-
-fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> bool {
-    out.push('{');
-    let start = out.len();
-    // `locked_for_each` needs an `Fn`, so the text to append to is in a `RefCell`. Calls of the closure never overlap.
-    let target = RefCell::new(&mut *out);
-    // Locks the dict on free-threaded Python, where another thread may change it.
-    let whole = dict.locked_for_each(|key, value| {
-        let mut target = target.borrow_mut();
-        if target.len() > start {
-            target.push(',');
-        }
-        write_string(&mut target, key.cast_exact::<PyString>()?.to_str()?);
-        target.push(':');
-        if write(&mut target, &value, depth + 1) {
-            Ok(())
-        } else {
-            Err(PyTypeError::new_err(()))
-        }
-    });
-    out.push('}');
-    whole.is_ok()
 }
 
 fn write_string(out: &mut String, text: &str) {
