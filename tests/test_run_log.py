@@ -72,6 +72,54 @@ def test_e9_failures_are_printed_if_logging_is_not_configured(script, database):
     assert len(traceback) == 4, "the failure must be logged once"
 
 
+@pytest.mark.parametrize("level", ["WARNING", "INFO"])
+def test_e9_records_are_written_before_the_result_returns(caplog, database, level):
+    """Lesson: the record of a failure was sometimes written after `execute` had returned."""
+    with cloaca.WorkflowBuilder("boom"):
+
+        @cloaca.task(retry_attempts=1)
+        def boom(context):
+            raise ValueError("no")
+
+    caplog.set_level(level, logger="cloaca")
+    with cloaca.DefaultRunner(database) as runner:
+        waits = [runner.execute, lambda name: runner.submit(name).result()]
+        for wait in waits * 20:
+            caplog.clear()
+            id = wait("boom").execution_id
+            records = [record.levelname for record in run_records(caplog) if id in record.message]
+            assert "ERROR" in records
+            if level == "INFO":
+                assert records[-1] == "INFO", "the end of the execution"
+
+
+def test_a_slow_log_handler_delays_no_result_for_long(caplog, database):
+    with cloaca.WorkflowBuilder("boom"):
+
+        @cloaca.task(retry_attempts=1)
+        def boom(context):
+            raise ValueError("no")
+
+    goes_on, is_written = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            goes_on.wait(60)
+            is_written.set()
+
+    handler = Slow()
+    logging.getLogger("cloaca").addHandler(handler)
+    try:
+        with cloaca.DefaultRunner(database) as runner:
+            assert runner.execute("boom").status == "Failed"
+            assert not is_written.is_set()
+            goes_on.set()
+            assert is_written.wait(60)
+    finally:
+        goes_on.set()
+        logging.getLogger("cloaca").removeHandler(handler)
+
+
 def test_e9_environment_lowers_the_log_level(script, database):
     process = script(ETL, database, CLOACA_LOG_LEVEL="INFO")
     _, err = process.communicate(timeout=60)

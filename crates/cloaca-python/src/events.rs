@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use cloacina::runner::Inspector;
@@ -14,6 +16,9 @@ use crate::process_guard::ProcessOwned;
 
 /// Maximum number of waiting log records. If more arrive, the oldest records are dropped and counted.
 const LOG_CAPACITY: usize = 10_000;
+/// Maximum time that a caller waits until the queued log records are written. A slow handler of `logging` delays no result
+/// longer than this.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 /// An event for the supervisor thread: a request or a notification.
 pub enum SupervisorEvent {
@@ -54,6 +59,10 @@ struct QueueState {
     lost_logs: u64,
     failures: FailureLimit,
     closed: bool,
+    /// The number of log records, counted from the start, that the supervisor thread has taken.
+    taken_logs: u64,
+    /// The supervisor thread, after its first wait.
+    reader: Option<ThreadId>,
 }
 
 /// The queue between Rust threads and the supervisor thread.
@@ -61,6 +70,12 @@ struct QueueState {
 pub struct SupervisorQueue {
     state: Mutex<QueueState>,
     arrived: Condvar,
+    /// The number of log records, counted from the start, that were queued.
+    queued_logs: AtomicU64,
+    /// The number of log records, counted from the start, that the supervisor thread has passed to Python's `logging`.
+    written_logs: AtomicU64,
+    /// Notified after `written_logs` has changed.
+    logs_written: Condvar,
 }
 
 impl SupervisorQueue {
@@ -74,11 +89,34 @@ impl SupervisorQueue {
                     state.lost_logs += 1;
                 }
                 state.logs.push_back(record);
+                self.queued_logs.fetch_add(1, Ordering::Release);
             }
             other => state.events.push_back(other),
         }
         drop(state);
         self.arrived.notify_one();
+    }
+
+    /// Whether log records were queued that are not written yet.
+    pub fn has_queued_logs(&self) -> bool {
+        self.written_logs.load(Ordering::Acquire) < self.queued_logs.load(Ordering::Acquire)
+    }
+
+    /// Waits until the log records that are queued now are written, so that a caller who learns of an execution's end also
+    /// finds the records of the execution. Waits at most half a second, and not on the supervisor thread.
+    pub fn settle_logs(&self) {
+        let queued = self.queued_logs.load(Ordering::Acquire);
+        let is_settled = || self.written_logs.load(Ordering::Acquire) >= queued;
+        if is_settled() {
+            return;
+        }
+        let until = Instant::now() + LOG_PATIENCE;
+        let mut state = self.state.lock();
+        while !is_settled() && state.reader != Some(thread::current().id()) {
+            if self.logs_written.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Returns whether a failure may be logged. Failures beyond the limit are counted, and a later record reports the count.
@@ -124,6 +162,11 @@ impl SupervisorQueue {
     pub fn wait(&self, patience: Duration) -> Option<Vec<SupervisorEvent>> {
         let until = Instant::now().checked_add(patience);
         let mut state = self.state.lock();
+        state.reader.get_or_insert_with(|| thread::current().id());
+        // The supervisor thread has handled all events of its previous wait.
+        if self.written_logs.swap(state.taken_logs, Ordering::AcqRel) != state.taken_logs {
+            self.logs_written.notify_all();
+        }
         while state.events.is_empty() && state.logs.is_empty() && !state.closed {
             let due = state.failures.due();
             let wake = until.into_iter().chain(due).min();
@@ -137,6 +180,7 @@ impl SupervisorQueue {
         let lost = std::mem::take(&mut state.lost_logs);
         events.extend((lost > 0).then(|| SupervisorEvent::Log(LogRecord::of_lost(lost))));
         events.extend(state.logs.drain(..).map(SupervisorEvent::Log));
+        state.taken_logs = self.queued_logs.load(Ordering::Acquire);
         let is_closed = state.closed;
         let omitted = state.failures.take(Instant::now(), is_closed);
         events.extend(omitted.map(SupervisorEvent::Log));

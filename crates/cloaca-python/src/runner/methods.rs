@@ -148,6 +148,7 @@ impl Runner {
         let (id, workflow) = (request.id, request.workflow.clone());
         let _blocked = self.enter_wait(py, id, Some(&workflow))?;
         let ended = waiting::execute(py, &self.engine, request)?;
+        self.settle_logs(py);
         Ok(Execution::new(ended, self.reads.get().shared_database()))
     }
 
@@ -490,7 +491,7 @@ impl Runner {
     #[pyo3(signature = (grace_us, count_open=0))]
     fn stop(&self, py: Python<'_>, grace_us: Micros, count_open: usize) -> PyResult<usize> {
         self.guard().check(py)?;
-        let grace = Duration::from_micros(u64::try_from(grace_us).unwrap_or(0));
-        self.shut_down(py, grace, count_open)
+        let grace_us = u64::try_from(grace_us).unwrap_or(0);
+        self.shut_down(py, Duration::from_micros(grace_us), count_open)
     }
 }

@@ -214,6 +214,7 @@ impl Runner {
             self.enter_wait(py, id, None)?
         };
         let ended = waiting::wait(py, &self.engine, self.guard(), id, timeout_us)?;
+        self.settle_logs(py);
         Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
     }
 
@@ -223,7 +224,15 @@ impl Runner {
         self.guard().check(py)?;
         let ended =
             (self.engine.recent_end(id)).filter(|ended| ended.workflow().finals().is_none());
+        self.settle_logs(py);
         Ok(ended.map(|ended| Execution::new(ended, self.reads.get().shared_database())))
+    }
+
+    /// Waits until the engine's log records so far are written. Without queued records, this costs two loads.
+    fn settle_logs(&self, py: Python<'_>) {
+        if self.supervisor.has_queued_logs() {
+            py.detach(|| self.supervisor.settle_logs());
+        }
     }
 
     /// Waits for events for the supervisor thread. After the timeout, returns one `SuperviseTimeout`.
