@@ -277,6 +277,19 @@ def test_cancel_on_cancels_only_executions_with_the_key(runner):
     assert cancelled[0].data["signal"] == "order.cancelled"
 
 
+def test_l4_earlier_signal_is_not_received_on_a_virtual_clock():
+    """Lesson: the virtual clock stood still between the signal and the submission."""
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.wait("answer", wait_for=cloaca.signal("go"), wait_timeout="1h", on_timeout="skip")
+    with VirtualRunner() as runner:
+        runner.send("go", "early")
+        first = runner.submit("w")
+        runner.send("go", "first")
+        assert first.result().of("answer") == "first"
+        second = runner.submit("w")
+        assert second.result().tasks["answer"].status == "Skipped"
+
+
 def test_l14_timers_of_days_fire_on_a_virtual_clock():
     with cloaca.WorkflowBuilder("reminders"):
         cloaca.wait("first", wait_for=cloaca.delay("3d"))

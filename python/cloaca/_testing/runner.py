@@ -335,6 +335,10 @@ class Pacer:
         """The virtual time in microseconds since the epoch."""
         return self._virtual.now_us
 
+    def tick(self) -> None:
+        """Moves the clock by a microsecond."""
+        self._virtual.move_to(self.now_us + 1)
+
     @contextmanager
     def waiting(self, execution_id: str | None, until_us: int | None = None) -> Iterator[None]:
         """Registers a caller that waits for an execution or an answer, until the block ends."""
@@ -486,6 +490,16 @@ class VirtualCore:
             return self._core.submit(requests)
         with self._pacer.waiting(None):
             return self._core.submit(requests)
+
+    def send(self, *arguments: Any) -> Any:
+        """Sends signals. An execution that is submitted later does not receive them.
+
+        Signals are older than an execution if they were sent before its submission, so the clock
+        must not stand still between the two.
+        """
+        sent = self._core.send(*arguments)
+        self._pacer.tick()
+        return sent
 
     def wait(self, execution_id: str, timeout_us: int | None) -> _core.Execution | None:
         """Waits for the end of an execution, at most for a span of virtual time."""

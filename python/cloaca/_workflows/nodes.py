@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cloaca._tasks.conditions import as_condition
 from cloaca._tasks.options import read_options
-from cloaca._tasks.wait_options import WaitOptions, end_of, wait_timeout
+from cloaca._tasks.wait_options import WaitOptions, end_of
+from cloaca._tasks.wait_options import wait_timeout as as_timeout
 from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 from cloaca._workflows.task import _define
@@ -29,6 +30,7 @@ def wait(
     wait_for: Condition,
     dependencies: Iterable[TaskReference] | None = None,
     timeout: float | timedelta | str | None = None,
+    wait_timeout: float | timedelta | str | None = None,
     on_timeout: str = "fail",
     trigger_rule: str | TriggerRule | None = None,
     trigger_rules: str | TriggerRule | None = None,
@@ -45,6 +47,7 @@ def wait(
         wait_for: The condition.
         dependencies: Tasks that must have ended before the wait begins, by id or by function.
         timeout: Maximum time to wait: seconds, a timedelta, or a string such as `"48h"`.
+        wait_timeout: Another name for `timeout`, as in `task`.
         on_timeout: The outcome of the node after a timeout: `"fail"` (with `WaitTimeoutError`,
             without a retry), `"skip"`, or `"continue"` (with `None` as the result).
         trigger_rule: The condition under which the wait begins after its dependencies have ended.
@@ -64,9 +67,11 @@ def wait(
     Since 1.0.
     """
     try:
+        if timeout is not None and wait_timeout is not None:
+            raise TaskValidationError("timeout and wait_timeout are the same option: pass one")
         options = WaitOptions(
             as_condition("wait_for", wait_for),
-            wait_timeout("timeout", timeout),
+            as_timeout("timeout", wait_timeout if timeout is None else timeout),
             end_of("on_timeout", on_timeout),
             is_node=True,
         )
@@ -143,7 +148,7 @@ def approval(
             details["on_reject"] = on_reject
         options = WaitOptions(
             None,
-            wait_timeout("timeout", timeout),
+            as_timeout("timeout", timeout),
             end_of("on_timeout", on_timeout),
             is_node=True,
             approval=details,
