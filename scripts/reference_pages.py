@@ -118,7 +118,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The workflow that a node runs failed, timed out or was cancelled.",
         "The message names the child and its error. Remove the cause, then retry the parent.",
     ),
-    "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
+    "runner_closed": (
+        "The runner was shut down, or it was not started and its database is in memory.",
+        "Start a new `DefaultRunner`, or call `start()`.",
+    ),
     "claim_lost": (
         "An attempt tried to record a step after it had lost its claim, because of a timeout, a "
         "cancellation or a rescue. In Python, the function exits instead of raising this error.",

@@ -179,7 +179,7 @@ def test_bars_pulse_for_running_tasks_and_show_when_retries_are_due(runner):
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     (line,) = [line for line in lines if "refused" in line]
-    assert "retry in 1 min " in line
+    assert "again in 1 min " in line
     assert "ConnectionError" in line
     go_on.set()
     handle.cancel()

@@ -8,6 +8,8 @@ import threading
 import time
 import weakref
 
+import pytest
+
 import cloaca
 from processes import PREAMBLE, until
 
@@ -113,6 +115,22 @@ def test_unstarted_runner_takes_submissions_and_runs_nothing(database):
         assert len(calls) == 2
     finally:
         runner.shutdown()
+
+
+def test_wait_on_an_unstarted_runner_in_memory_is_refused():
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="work")(lambda context: None)
+    with cloaca.DefaultRunner(":memory:", start=False) as runner:
+        handle, cancelled = runner.submit_many([("w", None)] * 2)
+        cancelled.cancel()
+        assert cancelled.result(timeout=1).status == "Cancelled"
+        for wait in (handle.result, lambda: handle.result(timeout=1), lambda: runner.execute("w")):
+            with pytest.raises(cloaca.RunnerClosedError, match=r"not started: call start\(\)"):
+                wait()
+        assert len(runner.list_executions().items) == 2
+        runner.start()
+        assert handle.result(timeout=30).status == "Completed"
+        assert runner.execute("w").status == "Completed"
 
 
 def test_unstarted_runner_rescues_nothing(database, script):

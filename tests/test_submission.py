@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import datetime
 import gc
@@ -296,6 +297,30 @@ def test_e7_events_list_the_history(runner):
     assert "task_retrying" in repr(retrying)
 
 
+def test_e7_history_keeps_the_traceback_of_the_last_attempt(runner):
+    attempts = []
+
+    def fails_once(context):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("boom")
+
+    define(function=fails_once, retry_attempts=1)
+    handle = runner.submit("w")
+    assert handle.result().status == "Failed"
+
+    def traceback():
+        (failed,) = [event for event in handle.events() if event.type == "task_failed"]
+        return failed.data["error"]["traceback"]
+
+    before = traceback()
+    assert before.startswith("Traceback")
+    assert before.endswith("ValueError: boom\n")
+    handle.retry()
+    assert handle.result().status == "Completed"
+    assert traceback() == before
+
+
 def test_e7_events_of_attempts_name_the_runner(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
@@ -456,3 +481,12 @@ def test_unreferenced_runner_stops_even_if_warnings_are_errors(database, monkeyp
     for thread in own:
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_empty_submission_to_a_closed_runner_is_refused():
+    with cloaca.DefaultRunner(":memory:") as runner:
+        pass
+    with pytest.raises(cloaca.RunnerClosedError):
+        runner.submit_many([])
+    with pytest.raises(cloaca.RunnerClosedError):
+        asyncio.run(runner.submit_many_async([]))

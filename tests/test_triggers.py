@@ -298,13 +298,17 @@ def test_one_process_polls_and_is_replaced_when_killed(database, script):
 
 
 def test_trigger_without_a_workflow_warns_and_is_never_polled(caplog):
-    with caplog.at_level(logging.WARNING, logger="cloaca"):
+    with (
+        caplog.at_level(logging.WARNING, logger="cloaca"),
+        pytest.warns(UserWarning, match="'idle' starts no workflow") as warned,
+    ):
 
         @cloaca.trigger(poll_interval="10ms")
         def idle():
             raise AssertionError
 
     assert "'idle' starts no workflow" in caplog.text
+    assert [warning.filename for warning in warned] == [__file__]
     with cloaca.DefaultRunner(":memory:") as runner:
         assert runner.get_trigger_schedule("idle") is None
 

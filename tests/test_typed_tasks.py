@@ -236,6 +236,40 @@ def test_j2_unannotated_parameter_named_like_its_own_task_is_the_context():
     assert run().final_context.to_dict() == {"x": 1}
 
 
+def annotated(order_id, context: cloaca.Context):
+    context["out"] = order_id
+
+
+def named(order_id, context):
+    context["out"] = order_id
+
+
+def by_keyword(order_id, *, context):
+    context["out"] = order_id
+
+
+@pytest.mark.parametrize("function", [annotated, named, by_keyword])
+def test_j2_first_parameter_before_a_context_is_a_value(function):
+    with pytest.raises(cloaca.TaskValidationError) as raised, cloaca.WorkflowBuilder("refused"):
+        cloaca.task(function)
+    assert "needs a parameter 'order_id', for which a task receives no value" in str(raised.value)
+    assert "context['order_id']" in str(raised.value)
+
+    with cloaca.WorkflowBuilder("typed", input={"order_id": int}):
+        cloaca.task(function)
+    assert run({"order_id": 3}).final_context["out"] == 3
+
+
+def test_j2_first_parameter_is_the_context_before_an_optional_one():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def first(data, ctx=None):
+            data["x"] = ctx
+
+    assert run().final_context.to_dict() == {"x": None}
+
+
 def test_j2_context_function_also_gets_results_and_declared_fields():
     with cloaca.WorkflowBuilder("typed", input={"limit": int}):
 

@@ -409,14 +409,8 @@ def fail(message: str) -> None:
     raise click.exceptions.Exit(1)
 
 
-def exit_with_status(result: WorkflowResult, logged: Collection[str | None] = ()) -> None:
-    """Prints the error on stderr and exits with status 1, unless the execution completed.
-
-    Args:
-        result: The execution.
-        logged: The tasks whose errors are already on stderr; `None` stands for an error of the
-            execution that no task caused. The messages of these errors are not repeated.
-    """
+def exit_with_status(result: WorkflowResult) -> None:
+    """Prints the error on stderr and exits with status 1, unless the execution completed."""
     from cloaca._executions.status import WorkflowStatus
 
     if result.status is WorkflowStatus.COMPLETED:
@@ -424,8 +418,4 @@ def exit_with_status(result: WorkflowResult, logged: Collection[str | None] = ()
     what = f"execution {result.execution_id} of workflow '{result.workflow_name}'"
     if result.status is WorkflowStatus.CANCELLED:
         fail(f"{what} was cancelled")
-    error = result.error
-    if error is not None and error.task_id in logged:
-        cause = error.type if error.task_id is None else f"task '{error.task_id}' failed"
-        fail(f"{what} failed: {cause}")
     fail(f"{what} failed: {one_line(result.error_message or 'no error is stored')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cloaca._cli import INTERRUPTED
 from cloaca._cli._filters import Filter, filter_options
 from cloaca._cli._ids import execution_id, shorten, takes_execution
 from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
@@ -287,8 +288,10 @@ def explain(database: Database, as_json: bool, id: str | None, last: bool) -> No
 @takes_execution
 def watch(database: Database, as_json: bool, id: str) -> None:
     """Follow an execution to its end; ends with status 1 unless it completed."""
+    from contextlib import nullcontext
     from time import sleep
 
+    from cloaca._executions.result import WorkflowResult
     from cloaca._executions.status import WorkflowStatus
     from cloaca._observe.progress_bars import Bars, is_shown
 
@@ -305,15 +308,13 @@ def watch(database: Database, as_json: bool, id: str) -> None:
             _tell_changes(WorkflowResult(execution), states)
         return WorkflowStatus(execution.status).is_terminal
 
-    from cloaca._executions.result import WorkflowResult
-
-    if bars is None:
-        while not refresh():
-            sleep(_REFRESH_SECONDS)
-    else:
-        with bars:
+    try:
+        with bars or nullcontext():
             while not refresh():
                 sleep(_REFRESH_SECONDS)
+    except KeyboardInterrupt:
+        note(f"execution {id} goes on\nhint: end it with `cloaca cancel {id}`")
+        raise click.exceptions.Exit(INTERRUPTED) from None
     result = _result(database, id)
     if as_json:
         print_json(result_document(result))

@@ -112,7 +112,7 @@ def run(
     if not as_json:
         # `exit_with_status` prints the error.
         print_result(result, tells_error=False, logged=logged)
-    exit_with_status(result, logged)
+    exit_with_status(result)
 
 
 @contextmanager

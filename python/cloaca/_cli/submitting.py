@@ -33,6 +33,14 @@ def _at(context: click.Context, parameter: click.Parameter, text: str | None) ->
 @click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("workflow", metavar="NAME")
 @click.argument("context", required=False, metavar="[JSON|@FILE|-]", callback=json_context)
+@click.option(
+    "--context",
+    "--input",
+    "named_context",
+    metavar="JSON|@FILE|-",
+    callback=json_context,
+    help="The input, as with `cloaca run`, instead of the second argument.",
+)
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @click.option(
     "--delay",
@@ -61,6 +69,7 @@ def submit(
     as_json: bool,
     workflow: str,
     context: Context | None,
+    named_context: Context | None,
     key: str | None,
     delay: float | None,
     at: datetime | None,
@@ -76,12 +85,14 @@ def submit(
     """
     from cloaca._executions.submission import request
 
+    if context is not None and named_context is not None:
+        raise click.UsageError("the input is given twice: as the second argument and as --input")
     inspector = database.inspect()
     with usage_errors():
         submitted = inspector.submit(
             request(
                 workflow,
-                context,
+                context if named_context is None else named_context,
                 key=key,
                 priority=priority,
                 delay=delay,

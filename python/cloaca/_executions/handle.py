@@ -170,7 +170,8 @@ class WorkflowHandle:
             ConfigurationError: The timeout is not a duration, or is negative. The error is a
                 `ValueError`.
             WorkflowNotFoundError: The execution was pruned.
-            RunnerClosedError: The runner was shut down.
+            RunnerClosedError: The runner was shut down, or it was not started and its database is
+                in memory.
             WorkflowError: The code is `deadlock`: a coroutine of a runner calls this method before
                 the execution has ended, a task waits for its own execution, or no worker is left to
                 run the execution.

@@ -296,9 +296,9 @@ def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
         seconds = (record.due_at_us - now_us()) / 1_000_000
         if seconds > 0 and record.attempts:
             return (
-                f"retry in {_seconds(seconds)}: {error_text}"
+                f"again in {_seconds(seconds)}: {error_text}"
                 if error_text
-                else f"retry in {_seconds(seconds)}"
+                else f"again in {_seconds(seconds)}"
             )
         if seconds > 0:
             return f"starts in {_seconds(seconds)}"

@@ -441,9 +441,15 @@ class DefaultRunner(
         Raises:
             WorkflowError: The wait would block the event loop that runs all `async def` tasks, or
                 a task waits for its own execution.
-            RunnerClosedError: The runner is shut down.
+            RunnerClosedError: The runner is shut down, or it is not started and its database is in
+                memory.
         """
         self._check_open()
+        if blocks and not self._starts_by_itself and not self._core.begun:
+            found = self.get_execution(execution_id)
+            if found.status.is_final:
+                return found
+            self._check_started()
         if blocks and runs_event_loop():
             if runs_coroutines():
                 found = self.get_execution(execution_id)
@@ -477,6 +483,24 @@ class DefaultRunner(
             raise RunnerClosedError(
                 "the runner is shut down",
                 hint="start another one, and wait there: runner.get_handle(execution_id)",
+            )
+
+    def _check_started(self) -> None:
+        """Check that some runner can run the executions of this runner's database.
+
+        Only this runner can use a database in memory.
+
+        Raises:
+            RunnerClosedError: The runner is shut down, or it is not started and its database is in
+                memory.
+        """
+        from cloaca._runner.interruption import is_in_memory
+
+        self._check_open()
+        if not self._core.begun and is_in_memory(self._core):
+            raise RunnerClosedError(
+                "the runner is not started: call start(), because no other runner can use its "
+                "database in memory"
             )
 
     def _close_at_exit(self, grace: float) -> None:

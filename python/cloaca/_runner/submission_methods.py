@@ -33,12 +33,14 @@ class SubmissionMethods:
     _revision: int
     _has_submitted = False
     _begins_at_use: bool
+    _starts_by_itself: bool
 
     if TYPE_CHECKING:
 
         def _begin_early(self) -> None: ...
         def _catch_up(self, *, quietly: bool = False) -> None: ...
         def _check_open(self) -> None: ...
+        def _check_started(self) -> None: ...
 
     @suggests_arguments
     def execute(
@@ -92,7 +94,8 @@ class SubmissionMethods:
             TypeError: The context is not a mapping, or a value in it has no JSON form.
             ValueError: A value in the context is NaN or an infinity.
             DatabaseError: The database did not accept the submission within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
+            RunnerClosedError: The runner was shut down, or it was not started and its database is
+                in memory.
             WorkflowError: The code is `deadlock`: a coroutine of a runner calls this method, or a
                 task calls it and no worker is left to run the workflow.
             WorkflowExecutionError: With `check`, the execution failed or was cancelled.
@@ -109,6 +112,8 @@ class SubmissionMethods:
         if check is not False:
             check_flag("check", check)
         check_blocking("execute()", "`await runner.execute_async(...)`", FOR_CHILD)
+        if not self._starts_by_itself:
+            self._check_started()
         if key is not None:
             refuse_own_key(self._core, workflow_name, key)
         self._catch_up()
@@ -468,6 +473,8 @@ class SubmissionMethods:
 
     def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
         # Threads that submit wait for the interpreter's lock, so this function makes few calls.
+        if not requests:
+            self._check_open()
         self._catch_up()
         if self._begins_at_use:
             self._begin_early()
@@ -487,9 +494,9 @@ class SubmissionMethods:
     async def _submit_async(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
         import asyncio
 
+        self._check_open()
         if not requests:
             return []
-        self._check_open()
         if self._revision != registry.revision:
             await asyncio.to_thread(self._catch_up)
         self._begin_early()

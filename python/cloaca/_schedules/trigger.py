@@ -296,12 +296,15 @@ def trigger(
                 hint="pass a name for the trigger: name='...'",
             )
         if workflow is None:
+            import warnings
+
             from cloaca._observe.logger import logger
 
-            logger().warning(
-                "trigger '%s' starts no workflow and is never polled; hint: pass on='workflow'",
-                own,
+            text = (
+                f"trigger '{own}' starts no workflow and is never polled; hint: pass on='workflow'"
             )
+            logger().warning("%s", text)
+            warnings.warn(text, UserWarning, stacklevel=2)
             return function
         assert isinstance(workflow, str)
         takes_state = any(parameter.name == "state" for parameter in _parameters(function, own))

@@ -267,8 +267,15 @@ def refuse_loose(signature: Signature, task_id: str) -> None:
     """
     scope = Scope(task_id, task_id)
     found: dict[str, str | Source] = {}
+    later = _later_context(signature, scope, found)
     has_context = _assign(signature, scope, found)
     first = signature.parameters[0].name if signature.parameters else ""
+    if later is not None and signature.annotation(later) is not MISSING:
+        # The first parameter can have the name of a task or of a field of the input. This is known
+        # only when the workflow is built.
+        values = [one for one in signature.parameters if found.get(one.name) != "handle"]
+        if values[0].kind != KEYWORD_ONLY:
+            found.setdefault(values[0].name, "context")
     for parameter in signature.parameters:
         if parameter.name in found or parameter.default is not MISSING:
             continue
@@ -318,9 +325,28 @@ def _assign(signature: Signature, scope: Scope, found: dict[str, str | Source]) 
         what = _known(signature, scope, parameter, without_own=is_bare)
         if what is not None:
             found[name] = what
-        elif is_bare:
+        elif is_bare and _later_context(signature, scope, found) is None:
             found[name], has_context = "context", True
     return has_context
+
+
+def _later_context(
+    signature: Signature, scope: Scope, found: Mapping[str, str | Source]
+) -> str | None:
+    """Returns the parameter after the first that needs the context as its value, if there is one.
+
+    If there is such a parameter, the first parameter is not the context.
+    """
+    for parameter in signature.parameters[1:]:
+        name = parameter.name
+        if name in found or parameter.default is not MISSING or not parameter.is_single:
+            continue
+        if signature.is_annotated(name, "Context"):
+            return name
+        is_bare = name in CONTEXT_NAMES and signature.annotation(name) is MISSING
+        if is_bare and _known(signature, scope, parameter, without_own=False) is None:
+            return name
+    return None
 
 
 def _is_key(signature: Signature, scope: Scope, parameter: Parameter, *, has_context: bool) -> bool:

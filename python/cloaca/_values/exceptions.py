@@ -376,7 +376,7 @@ class ScheduleError(CloacaException, ValueError):
 
 
 class RunnerClosedError(CloacaException, RuntimeError):
-    """The runner was shut down or has failed, or a task's function needs a runner but has none.
+    """The runner was shut down, has failed or is not started, or a task's function has no runner.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
