@@ -149,6 +149,35 @@ def test_wsgi_redirects_an_empty_path_below_a_mount(
     assert (status, headers["Location"]) == ("308 Permanent Redirect", location)
 
 
+@pytest.mark.parametrize(
+    ("root", "path", "location"),
+    [
+        ("/cloaca", "/cloaca", "cloaca/?tenant=a&x=%2F"),
+        ("/admin/\u00e4 1", "", "%C3%A4%201/?tenant=a&x=%2F"),
+        ("/cloaca", "/cloaca/", None),
+        ("", "/", None),
+    ],
+)
+def test_asgi_redirects_the_path_of_a_mount_without_a_slash(
+    url: str, root: str, path: str, location: str | None
+) -> None:
+    app = cloaca.web.asgi(url, authorize=authorize)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0 if not sent else 60)  # a client that stays until it is cancelled
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "root_path": root, "path": path, "headers": []}
+    asyncio.run(app({**scope, "query_string": b"tenant=a&x=%2F"}, receive, send))
+    found = dict(sent[0]["headers"]).get(b"location")
+    assert found == (location.encode() if location else None)
+    assert (sent[0]["status"] == 308) == bool(location)
+
+
 def test_wsgi_serves_an_empty_path_without_a_mount(url: str) -> None:
     app = cloaca.web.wsgi(url, authorize=lambda _: cloaca.web.Access("ann"))
     assert ask_wsgi(app)[0] == "200 OK"

@@ -109,6 +109,26 @@ def test_raw_download_hides_secrets(api: Api) -> None:
         assert answer.json() == value, path
 
 
+def test_tenant_removed_while_it_is_served_is_unknown(
+    fresh_postgres: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = fresh_postgres()
+    admin = cloaca.DatabaseAdmin(url)
+    user = f"gone_{url.rpartition('/')[2][:20]}"
+    cloaca.DefaultRunner(url).shutdown()
+    with cloaca.web.serve(url, token=TOKEN) as server:
+        path = f"{server.url}api/v1/executions?tenant=gone"
+        for _ in range(2):
+            admin.create_tenant(cloaca.TenantConfig("gone", user))
+            assert call(path).status == 200
+            admin.remove_tenant("gone", user)
+            for _ in range(2):
+                refused = call(path)
+                assert code(refused) == (422, "invalid_parameter")
+                assert "tenant 'gone' is not known" in refused.json()["detail"]
+    assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
+
+
 def test_raw_download_has_the_value_of_the_tenant(fresh_postgres: Callable[[], str]) -> None:
     url = fresh_postgres()
     admin = cloaca.DatabaseAdmin(url)

@@ -278,6 +278,19 @@ CUT_OFF = """() => {
 }"""
 
 
+#: JavaScript that returns the texts of the header's parts that reach into the next part.
+OVERLAPS = """() => {
+    const all = [...document.querySelectorAll(".top > *")];
+    const parts = all.filter((one) => one.getClientRects().length);
+    return parts.slice(0, -1).filter((one, index) => {
+        const range = document.createRange();
+        range.selectNodeContents(one);
+        const next = parts[index + 1].getBoundingClientRect();
+        return range.getBoundingClientRect().right > next.left + 1;
+    }).map((one) => one.innerText);
+}"""
+
+
 def settle(page: Any) -> None:
     """Waits until the page has loaded its data."""
     page.wait_for_timeout(250)
@@ -303,6 +316,7 @@ def check_looks(page: Any, name: str) -> None:
         assert violations(page) == [], (width, theme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(CUT_OFF) == [], width
+        assert page.evaluate(OVERLAPS) == [], width
         if folder := screenshots():
             page.screenshot(path=folder / f"{name.replace('/', '-')}-{theme}-{width}.png")
 

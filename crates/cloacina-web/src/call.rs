@@ -165,8 +165,10 @@ pub struct Reply {
     body: String,
     media_type: &'static str,
     etag: Option<String>,
-    /// Whether the answer is sent even if the client has one with the same entity tag.
-    is_always_sent: bool,
+    /// Whether the entity tag also contains a hash of the body.
+    is_tag_hashed: bool,
+    /// The member with the time of the answer, which is left out of the hash of the body.
+    clock: Option<&'static str>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
     redactor: Option<Redactor>,
 }
@@ -195,7 +197,8 @@ impl Reply {
             body,
             media_type: "application/json",
             etag: None,
-            is_always_sent: false,
+            is_tag_hashed: false,
+            clock: None,
             headers: Vec::new(),
             redactor: None,
         })
@@ -208,7 +211,8 @@ impl Reply {
             body: body.into(),
             media_type,
             etag: None,
-            is_always_sent: false,
+            is_tag_hashed: false,
+            clock: None,
             headers: Vec::new(),
             redactor: None,
         }
@@ -228,14 +232,22 @@ impl Reply {
 
     /// Sets the entity tag. Clients send it back to ask whether the answer has changed.
     pub(crate) fn etag(mut self, tag: impl fmt::Display) -> Self {
-        self.etag = Some(format!("\"{tag}\""));
+        self.etag = Some(tag.to_string());
         self
     }
 
-    /// Sends the answer even if the client has one with the same entity tag. This is for tags that are made from a revision:
-    /// when a worker starts a claimed task, the task's start time is written, but the revision does not change.
-    pub(crate) const fn always_sent(mut self, is_always_sent: bool) -> Self {
-        self.is_always_sent = is_always_sent;
+    /// Adds a hash of the body to the entity tag if the execution is open. The revision alone would hide changes: when a worker
+    /// starts a claimed task, the task's start time is written, but the revision does not change. If-Match reads only the
+    /// revision.
+    pub(crate) const fn hashed_if(mut self, is_open: bool) -> Self {
+        self.is_tag_hashed = is_open;
+        self
+    }
+
+    /// Leaves a member with the time of the answer out of the hash of the body, wherever it occurs in the body. Otherwise, the
+    /// entity tag would differ for each request. The member's value must be a string without escapes.
+    pub(crate) const fn clock(mut self, member: &'static str) -> Self {
+        self.clock = Some(member);
         self
     }
 
@@ -252,16 +264,30 @@ impl Reply {
         self
     }
 
-    /// Converts the reply to a response. If the handler has not chosen a redactor, `default` redacts the body.
-    pub(crate) fn into_response(self, default: &Redactor, request: &HeaderMap) -> Response {
+    /// Converts the reply to a response. If the handler has not chosen a redactor, `default` redacts the body. The answer to a
+    /// change gets no hash as its entity tag, because If-Match with this tag would never match.
+    pub(crate) fn into_response(
+        self,
+        default: &Redactor,
+        is_read: bool,
+        request: &HeaderMap,
+    ) -> Response {
         let is_json = self.media_type == "application/json";
         let body = if is_json {
             self.redactor.as_ref().unwrap_or(default).json(&self.body)
         } else {
             self.body
         };
-        let is_read = self.status == StatusCode::OK;
-        let tag = self.etag.or_else(|| is_read.then(|| tag_of(&body)));
+        let is_read = is_read && self.status == StatusCode::OK;
+        let hash = || match self.clock {
+            Some(member) => hash_of(&without(&body, member)),
+            None => hash_of(&body),
+        };
+        let tag = match self.etag {
+            Some(tag) if self.is_tag_hashed => Some(format!("\"{tag}-{}\"", hash())),
+            Some(tag) => Some(format!("\"{tag}\"")),
+            None => is_read.then(|| format!("\"{}\"", hash())),
+        };
         let matches = |value: &HeaderValue| {
             let known = value.to_str().unwrap_or_default();
             tag.as_deref().is_some_and(|tag| {
@@ -271,8 +297,7 @@ impl Reply {
                     .any(|known| known.strip_prefix("W/").unwrap_or(known) == tag || known == "*")
             })
         };
-        let may_be_known = is_read && !self.is_always_sent;
-        let is_known = may_be_known && request.get_all(header::IF_NONE_MATCH).iter().any(matches);
+        let is_known = is_read && request.get_all(header::IF_NONE_MATCH).iter().any(matches);
         let mut response = Response::new(if is_known {
             Body::empty()
         } else {
@@ -296,12 +321,24 @@ impl Reply {
     }
 }
 
-/// Returns the entity tag of a body: a hash in quotes.
-fn tag_of(body: &str) -> String {
+/// Returns a hash of a body, for an entity tag. The body must be redacted, because a hash could reveal a short secret.
+pub(crate) fn hash_of(body: &str) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
+    format!("{:016x}", hasher.finish())
+}
+
+/// Returns a compact JSON text without the values of a member. A text in the JSON that looks like the member is kept,
+/// because its quotes are escaped.
+fn without(body: &str, member: &str) -> String {
+    let start = format!("\"{member}\":\"");
+    let mut parts = body.split(&start);
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        rest.push_str(part.split_once('"').map_or(part, |(_, after)| after));
+    }
+    rest
 }
 
 /// Returns whether a JSON text contains a NUL character, also as an escape. The escape `\\u0000`, in which

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cloacina::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 use serde::Serialize;
+use tokio::task::JoinError;
 use utoipa::ToSchema;
 
 use crate::redact::Redactor;
@@ -196,6 +197,19 @@ impl Problem {
         problem
     }
 
+    /// Returns the problem that a request's work on another thread did not end normally.
+    pub(crate) fn of_work(error: &JoinError) -> Self {
+        // A server that stops cancels the work that has not started.
+        if error.is_cancelled() {
+            return Error::new(ErrorCode::RunnerClosed, "the server is stopping").into();
+        }
+        tracing::error!(%error, "a request failed");
+        Self::new(
+            "internal",
+            "the request failed because of an unexpected error in the server",
+        )
+    }
+
     pub(crate) fn unauthenticated() -> Self {
         Self::new("unauthenticated", "the request has no valid credentials")
             .hint("send the header Authorization: Bearer TOKEN, or open the link that `cloaca ui` prints")
@@ -341,5 +355,23 @@ impl IntoResponse for Problem {
             headers.insert(name, value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lesson: a request that was open while its server stopped was answered with 500, and an error was logged.
+    #[test]
+    fn work_of_a_stopping_server_is_unavailable() {
+        let server = tokio::runtime::Runtime::new().expect("a runtime");
+        let work = server.handle().clone();
+        server.shutdown_background();
+        let other = tokio::runtime::Runtime::new().expect("a runtime");
+        let answer = other.block_on(work.spawn_blocking(|| ()));
+        let problem = Problem::of_work(&answer.expect_err("the work was cancelled"));
+        assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(problem.code, "runner_closed");
     }
 }

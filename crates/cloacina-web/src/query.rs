@@ -159,16 +159,26 @@ impl Query {
         default: usize,
         range: std::ops::RangeInclusive<usize>,
     ) -> Result<usize, Problem> {
-        let Some(text) = self.get(name) else {
-            return Ok(default);
+        let numbers = self.numbers(name, range)?;
+        Ok(numbers.first().copied().unwrap_or(default))
+    }
+
+    /// Returns all values of a parameter that is a whole number in a range.
+    pub(crate) fn numbers(
+        &self,
+        name: &str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<Vec<usize>, Problem> {
+        let parse = |text: &str| {
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            number.ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                let value = shown(text);
+                let detail = format!("'{value}' is not a whole number from {least} to {most}");
+                Problem::invalid(name, detail)
+            })
         };
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            let value = shown(text);
-            let detail = format!("'{value}' is not a whole number from {least} to {most}");
-            Problem::invalid(name, detail)
-        })
+        self.all(name).map(parse).collect()
     }
 
     /// Returns the value of a parameter that is `true` or `false`; false if the parameter is not given.

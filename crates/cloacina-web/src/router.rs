@@ -2,6 +2,7 @@
 //! check needs no authentication.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::Router;
@@ -233,7 +234,7 @@ async fn answer(
             "the request has a body, but the route takes none",
         ));
     }
-    let deadline = server.web.deadline;
+    let (deadline, is_read) = (server.web.deadline, operation.is_read());
     let work = async move {
         let turn = Arc::clone(&server.queries).acquire_owned().await;
         let working = tokio::task::spawn_blocking(move || {
@@ -250,28 +251,26 @@ async fn answer(
                 query,
                 body: &body,
             };
-            let reply = handler(&call)?;
-            Ok(reply.into_response(&web.redactor(), &head.headers))
+            let reply = handler(&call)
+                .map_err(|problem| web.database.unless_removed(call.tenant.as_deref(), problem))?;
+            Ok(reply.into_response(&web.redactor(), is_read, &head.headers))
         });
         let answer = working.await;
-        answer.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request failed");
-            Err(Problem::new(
-                "internal",
-                "the request failed because of an unexpected error in the server",
-            ))
-        })
-    };
-    let late = |_| {
-        let detail = format!(
-            "the database did not answer within {} s",
-            deadline.as_secs_f32()
-        );
-        Err(Problem::new("deadline", detail)
-            .hint("ask for less: a smaller limit, or a later `since`"))
+        answer.unwrap_or_else(|error| Err(Problem::of_work(&error)))
     };
     let answered = tokio::time::timeout(deadline, work).await;
-    answered.unwrap_or_else(late)
+    answered.unwrap_or_else(|_| Err(late(deadline, is_read)))
+}
+
+/// Returns the problem that a request has exceeded its deadline. Its work on the database may continue.
+fn late(deadline: Duration, is_read: bool) -> Problem {
+    let seconds = deadline.as_secs_f32();
+    let detail = format!("the database did not answer within {seconds} s");
+    Problem::new("deadline", detail).hint(if is_read {
+        "ask for less: a smaller limit, or a later `since`"
+    } else {
+        "the change may still happen: read the object again before you repeat the request"
+    })
 }
 
 async fn path_of(head: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
@@ -308,4 +307,22 @@ pub(crate) fn see_other(location: &str) -> Response {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_change_has_the_hint_that_it_may_still_happen() {
+        for (is_read, expected) in [
+            (true, "ask for less"),
+            (false, "the change may still happen"),
+        ] {
+            let problem = late(Duration::from_secs(10), is_read);
+            assert_eq!(problem.status, StatusCode::GATEWAY_TIMEOUT);
+            let hint = problem.hint_text().expect("a hint");
+            assert!(hint.starts_with(expected), "{hint}");
+        }
+    }
 }

@@ -93,12 +93,13 @@ pub(crate) async fn open(
     let database = server.web.database.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let watcher = database.watcher(tenant.as_deref())?;
-        let marker = watcher.marker()?;
+        let marker = watcher.marker();
+        let marker =
+            marker.map_err(|error| database.unless_removed(tenant.as_deref(), error.into()))?;
         Ok::<_, Problem>((watcher, marker))
     });
     let opened = opening.await;
-    let (watcher, marker) =
-        opened.map_err(|_| Problem::new("internal", "the stream cannot be opened"))??;
+    let (watcher, marker) = opened.map_err(|error| Problem::of_work(&error))??;
     let last = head.headers.get("last-event-id");
     let seen = last.and_then(|value| value.to_str().ok());
     // A client that reconnects gets the event `changed` at once if it has missed a change.

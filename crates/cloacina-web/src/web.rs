@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use cloacina::Error;
 use cloacina::runner::{Access as Opening, DatabaseAdmin, Inspector, Tenant};
@@ -380,6 +381,25 @@ impl Database {
         }
     }
 
+    /// Returns the problem that a tenant is not known if the tenant was removed while it was served, and forgets its
+    /// connections. Otherwise, returns `problem`, the failure of a request.
+    pub(crate) fn unless_removed(&self, tenant: Option<&str>, problem: Problem) -> Problem {
+        let Some(tenant) = tenant else {
+            return problem;
+        };
+        // The schema of a removed tenant has no tables, so its requests fail with an error of the database.
+        if problem.status != StatusCode::INTERNAL_SERVER_ERROR {
+            return problem;
+        }
+        match self.tenants() {
+            Ok(known) if !known.iter().any(|known| known.schema_name == tenant) => {
+                self.shared.tenants.lock().remove(tenant);
+                unknown_tenant(tenant)
+            }
+            _ => problem,
+        }
+    }
+
     fn opened<T>(
         &self,
         tenant: Option<&str>,
@@ -395,10 +415,7 @@ impl Database {
         let Some(url) = (self.shared.url.as_ref())
             .filter(|_| known.iter().any(|known| known.schema_name == tenant))
         else {
-            let shown: String = tenant.chars().take(80).collect();
-            let detail = format!("tenant '{shown}' is not known in this database");
-            return Err(Problem::invalid("tenant", detail)
-                .hint("GET /tenants lists the tenants of a PostgreSQL database"));
+            return Err(unknown_tenant(tenant));
         };
         let inspector = Inspector::open(url, Some(tenant), self.shared.opening)?;
         let open = OpenDatabase::new(inspector);
@@ -410,6 +427,13 @@ impl Database {
         tenants.insert(tenant.to_owned(), open);
         Ok(answer)
     }
+}
+
+fn unknown_tenant(tenant: &str) -> Problem {
+    let shown: String = tenant.chars().take(80).collect();
+    let detail = format!("tenant '{shown}' is not known in this database");
+    Problem::invalid("tenant", detail)
+        .hint("GET /tenants lists the tenants of a PostgreSQL database")
 }
 
 impl OpenDatabase {

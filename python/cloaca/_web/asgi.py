@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from cloaca._core import LoopWaker
 from cloaca._web.access import Access, Request, core_of
+from cloaca._web.mount import with_slash
 from cloaca._web.service import MAX_BODY, Service
 from cloaca._web.unavailable import STATUS, Unavailable
 
@@ -109,6 +110,15 @@ class AsgiApp:
             # Refuses WebSockets, because only HTTP requests are authorized.
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
+            return None
+        if location := _with_slash(scope):
+            redirect = [
+                (b"location", location.encode("latin-1")),
+                (b"content-length", b"0"),
+                (b"cache-control", b"no-store"),
+            ]
+            await send({"type": "http.response.start", "status": 308, "headers": redirect})
+            await send({"type": "http.response.body", "body": b""})
             return None
         method, target, path = scope["method"], _target(scope), _path(scope)
         headers: list[tuple[bytes, bytes]] = [(bytes(k), bytes(v)) for k, v in scope["headers"]]
@@ -234,6 +244,14 @@ async def _body(receive: Receive) -> bytes | None:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _with_slash(scope: Scope) -> str | None:
+    """Returns a relative URL of the mount with a final slash; `None` if no redirect is needed."""
+    path, root = scope["path"], scope.get("root_path", "")
+    if path not in ("", root):
+        return None
+    return with_slash(root, scope.get("query_string", b"").decode("latin-1"))
 
 
 def _path(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from cloaca._web.access import Access, Request, core_of
+from cloaca._web.mount import with_slash
 from cloaca._web.service import MAX_BODY, Service
 from cloaca._web.unavailable import STATUS, Unavailable
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., Any]
 
 _PATH = "/-._~!$&'()*+,;=:@"
-# The characters that are not escaped in the first part of a relative URL. A colon is escaped,
-# because it would make the text before it a scheme.
-_PART = "-._~!$&'()*+,;=@"
 # The headers that WSGI servers send themselves.
 _HOP_BY_HOP = {b"connection", b"transfer-encoding"}
 
@@ -136,17 +134,11 @@ class WsgiApp:
 
 
 def _with_slash(environ: dict[str, Any]) -> str | None:
-    """Returns a relative URL of the mount with a final slash; `None` if no redirect is needed.
-
-    Without the slash, the page's relative links would lead out of the mount. The service cannot
-    distinguish the two URLs, because it receives an empty path as "/".
-    """
-    mount = environ.get("SCRIPT_NAME", "").rpartition("/")[2]
-    if environ.get("PATH_INFO") or not mount:
+    """Returns a relative URL of the mount with a final slash; `None` if no redirect is needed."""
+    if environ.get("PATH_INFO"):
         return None
-    location = f"{quote(mount.encode('latin-1'), safe=_PART)}/"
-    query = environ.get("QUERY_STRING", "")
-    return f"{location}?{query}" if query else location
+    root = environ.get("SCRIPT_NAME", "").encode("latin-1")
+    return with_slash(root, environ.get("QUERY_STRING", ""))
 
 
 def _headers(environ: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ use crate::call::{Call, Reply, parse_execution};
 use crate::cursor;
 use crate::operation::Operation;
 use crate::problem::Problem;
-use crate::query::Query;
+use crate::query::{Query, shown};
 
 /// Maximum number of executions in one request.
 const MAX_ITEMS: usize = 1_000;
@@ -68,7 +68,7 @@ struct Bulk {
 /// An execution that an action was not applied to.
 #[derive(Debug, Serialize, ToSchema)]
 struct Refused {
-    /// The id of the execution.
+    /// The id of the execution, or the text in `ids` that is not an id.
     id: String,
     /// The code of the error.
     code: &'static str,
@@ -121,8 +121,18 @@ impl BulkAction {
     }
 }
 
-/// Returns the executions that a request names or that match its filter, and the cursor for the next request.
-fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<String>), Problem> {
+/// The executions that a request names or that match its filter.
+#[derive(Default)]
+struct Wanted {
+    ids: Vec<ExecutionId>,
+    /// The texts in `ids` that are not ids.
+    malformed: Vec<Refused>,
+    /// The cursor for the next request.
+    next: Option<String>,
+}
+
+/// Returns the executions that a request names or that match its filter.
+fn wanted(call: &Call<'_>, request: &Bulk) -> Result<Wanted, Problem> {
     let limit = request.limit.unwrap_or(100);
     if !(1..=MAX_ITEMS).contains(&limit) {
         return Err(Problem::invalid(
@@ -141,11 +151,20 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
                     ),
                 ));
             }
-            let ids = ids.iter().map(|id| parse_execution(id));
-            let mut ids: Vec<ExecutionId> = ids.collect::<Result<_, _>>()?;
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(*id));
-            Ok((ids, None))
+            let mut wanted = Wanted::default();
+            let (mut seen, mut seen_texts) = (HashSet::new(), HashSet::new());
+            for text in ids {
+                match parse_execution(text) {
+                    Ok(id) if seen.insert(id) => wanted.ids.push(id),
+                    Err(problem) if seen_texts.insert(text) => wanted.malformed.push(Refused {
+                        id: shown(text),
+                        code: problem.code,
+                        detail: problem.to_string(),
+                    }),
+                    _ => {} // The request names this execution twice.
+                }
+            }
+            Ok(wanted)
         }
         (None, Some(members)) => {
             let query = Query::of_members(members, FILTER)?;
@@ -157,7 +176,11 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
             }
             let page = call.inspector.list(&filter)?;
             let ids = page.items.iter().map(|item| item.id).collect();
-            Ok((ids, page.next.map(|id| cursor::next(id, &condition))))
+            Ok(Wanted {
+                ids,
+                malformed: Vec::new(),
+                next: page.next.map(|id| cursor::next(id, &condition)),
+            })
         }
         _ => Err(Problem::invalid(
             "/ids",
@@ -168,11 +191,15 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
 
 fn bulk(call: &Call<'_>) -> Result<Reply, Problem> {
     let request: Bulk = call.decode()?;
-    let (ids, next) = wanted(call, &request)?;
+    let Wanted {
+        ids,
+        malformed,
+        next,
+    } = wanted(call, &request)?;
     let mut outcome = BulkView {
-        matched: ids.len(),
+        matched: ids.len() + malformed.len(),
         done: 0,
-        refused: Vec::new(),
+        refused: malformed,
         next,
         dry_run: request.dry_run,
     };

@@ -190,7 +190,9 @@ pub(super) fn wanted_revisions(headers: &HeaderMap) -> Option<Vec<i64>> {
         return None;
     }
     let revisions = tags.into_iter().filter_map(|tag| {
-        let revision = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
+        let tag = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
+        // The tag of an open execution has a hash of the answer after the revision.
+        let revision = tag.split_once('-').map_or(tag, |(revision, _)| revision);
         revision.parse().ok()
     });
     Some(revisions.take(MAX_TAGS).collect())

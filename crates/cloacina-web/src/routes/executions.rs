@@ -94,8 +94,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .returns::<ExecutionPage>(200, "A page of executions."),
         Operation::get("/executions/{id}", View, "getExecution", "Show an execution", show)
             .about(
-                "The entity tag is the revision. It grows with every change, except the start of a claimed task and changes of \
-                 map items.",
+                "The entity tag begins with the revision, which grows with every change, except the start of a claimed task and \
+                 changes of map items. While the execution is open, a hyphen and a hash of the answer follow.",
             )
             .returns::<ExecutionView>(200, "The execution."),
         Operation::delete("/executions/{id}", Delete, "deleteExecution", "Delete an execution that has ended", delete)
@@ -251,7 +251,7 @@ fn show(call: &Call<'_>) -> Result<Reply, Problem> {
     let reply = Reply::json(&view(call, &execution)?)?;
     Ok(reply
         .etag(execution.record().revision)
-        .always_sent(!execution.record().status.is_terminal())
+        .hashed_if(!execution.record().status.is_terminal())
         .redacted_by(redactor))
 }
 

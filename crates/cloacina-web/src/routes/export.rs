@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::access::Permission::View;
-use crate::call::{Call, Reply};
+use crate::call::{Call, Reply, hash_of};
 use crate::indent::indented;
 use crate::operation::{Operation, Parameter};
 use crate::pages;
@@ -92,18 +92,21 @@ fn export(call: &Call<'_>) -> Result<Reply, Problem> {
         execution: super::executions::view(call, &execution)?,
     };
     let redactor = super::tasks::redactor(call, &execution);
+    let failed = |_| Problem::new("internal", "the document cannot be encoded as JSON");
+    let text = serde_json::to_string(&document).map_err(failed)?;
+    let text = redactor.json(&text);
+    // The first member is the time of the export. The entity tag leaves it out, because it differs for each request.
+    let tag = hash_of(text.split_once(',').map_or("", |(_, rest)| rest));
     if call.query.get("format") != Some("html") {
         let name = format!("attachment; filename=\"execution-{id}.json\"");
         let reply = Reply::json(&document)?.header(header::CONTENT_DISPOSITION, &name);
-        return Ok(reply.redacted_by(redactor));
+        return Ok(reply.etag(tag).redacted_by(redactor));
     }
-    let failed = |_| Problem::new("internal", "the document cannot be encoded as JSON");
-    let text = serde_json::to_string(&document).map_err(failed)?;
     // The text is not parsed for indenting, because parsing it into a tree of values would change numbers and the
     // order of keys, and would fail for deeply nested values.
-    let text = indented(&redactor.json(&text));
+    let text = indented(&text);
     let title = format!("{} {id}", execution.workflow().name());
     let name = format!("attachment; filename=\"execution-{id}.html\"");
     let reply = Reply::text(pages::document(&title, &text), "text/html; charset=utf-8");
-    Ok(reply.header(header::CONTENT_DISPOSITION, &name))
+    Ok(reply.etag(tag).header(header::CONTENT_DISPOSITION, &name))
 }

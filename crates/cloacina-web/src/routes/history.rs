@@ -9,12 +9,22 @@ use crate::call::{Call, Reply};
 use crate::cursor::{IndexedPage, PagePosition, first_index};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
+use crate::query::{Query, shown};
 use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::history::{EventView, LogView, ProgressView};
 
 /// Maximum number of log lines on a page.
 const MAX_LINES: usize = 1_000;
+
+/// The names of the levels of log lines, each with its severity.
+const LEVELS: &[(&str, usize)] = &[
+    ("DEBUG", 10),
+    ("INFO", 20),
+    ("WARNING", 30),
+    ("ERROR", 40),
+    ("CRITICAL", 50),
+];
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -37,18 +47,18 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .about("The oldest line comes first. The list is empty if the execution's runners do not capture logs.")
         .with([
-            Parameter::text("task", "Only lines of this task."),
+            Parameter::text("task", "Only lines of one of these tasks.").repeated(),
             Parameter::number(
                 "attempt",
                 1,
                 u32::MAX as usize,
-                "Only lines of this attempt.",
-            ),
-            Parameter::number(
+                "Only lines of one of these attempts.",
+            )
+            .repeated(),
+            Parameter::text(
                 "level",
-                0,
-                100,
-                "Only lines of at least this severity, from 10 (debug) to 50 (critical).",
+                "Only lines of at least this severity: DEBUG, INFO, WARNING, ERROR, CRITICAL, or a number from 0 to 100, such as \
+                 30 for WARNING.",
             ),
             Parameter::text("q", "Only lines that contain this text, ignoring case."),
             AFTER,
@@ -113,13 +123,30 @@ fn indexed<T>((index, item): (usize, T)) -> (usize, (usize, T)) {
     (index, (index, item))
 }
 
+/// Returns the least severity of the log lines that a query asks for.
+fn level(query: &Query) -> Result<usize, Problem> {
+    let Some(text) = query.get("level") else {
+        return Ok(0);
+    };
+    let mut levels = LEVELS.iter();
+    let named = levels.find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let level = named.map(|(_, level)| *level);
+    let number = || text.parse().ok().filter(|level| *level <= 100);
+    level.or_else(number).ok_or_else(|| {
+        let names: Vec<_> = LEVELS.iter().map(|(name, _)| *name).collect();
+        let (text, names) = (shown(text), names.join(", "));
+        let detail = format!("'{text}' is neither one of {names} nor a whole number from 0 to 100");
+        Problem::invalid("level", detail)
+    })
+}
+
 fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
     let (place, first) = (PagePosition::of(&call.query)?, first_index(&call.query)?);
     let limit = call.query.number("limit", 200, 1..=MAX_LINES)?;
-    let attempt = call.query.number("attempt", 0, 1..=u32::MAX as usize)?;
-    let level = call.query.number("level", 0, 0..=100)?;
+    let attempts = call.query.numbers("attempt", 1..=u32::MAX as usize)?;
+    let level = level(&call.query)?;
     let text = call.query.get("q").map(str::to_lowercase);
-    let task = call.query.get("task");
+    let tasks: Vec<&str> = call.query.all("task").collect();
     let (execution, chunks) = call.inspector.logs(call.execution_id()?)?;
     // The masked text, which the caller would see, must match too. Otherwise, a caller could find out a masked secret
     // letter by letter.
@@ -139,8 +166,8 @@ fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
         .into_iter()
         .enumerate()
         .filter(|(_, (of, number, line))| {
-            task.is_none_or(|task| *of == task)
-                && (attempt == 0 || *number as usize == attempt)
+            (tasks.is_empty() || tasks.contains(&of.as_str()))
+                && (attempts.is_empty() || attempts.contains(&(*number as usize)))
                 && usize::try_from(line.level).unwrap_or(0) >= level
                 && text.as_ref().is_none_or(|text| has_text(line, text))
         });

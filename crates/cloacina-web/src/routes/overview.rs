@@ -66,6 +66,9 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
+/// The member with the time of a count.
+const CLOCK: &str = "as_of";
+
 /// A count of executions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CountView {
@@ -185,9 +188,10 @@ struct ScheduleTrouble {
 fn counts(call: &Call<'_>) -> Result<Reply, Problem> {
     let counted = call.inspector.counts()?.into_iter();
     let states = counted.map(|(status, count)| (status.name(), count.into()));
-    Reply::json(&Counts {
+    let reply = Reply::json(&Counts {
         states: states.collect(),
-    })
+    })?;
+    Ok(reply.clock(CLOCK))
 }
 
 fn since(call: &Call<'_>) -> Result<Timestamp, Problem> {
@@ -206,7 +210,7 @@ fn activity(call: &Call<'_>) -> Result<Reply, Problem> {
         submitted: bucket.submitted.into(),
         failed: bucket.failed.into(),
     });
-    Reply::json(&Page::whole(items.collect()))
+    Ok(Reply::json(&Page::whole(items.collect()))?.clock(CLOCK))
 }
 
 fn failures(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -218,7 +222,7 @@ fn failures(call: &Call<'_>) -> Result<Reply, Problem> {
 fn waiting(call: &Call<'_>) -> Result<Reply, Problem> {
     let is_wait =
         |reason: &ReasonView| !["ended", "deadline", "held_by_live"].contains(&reason.name());
-    Reply::json(&open::groups(call, is_wait)?)
+    Ok(Reply::json(&open::groups(call, is_wait)?)?.clock(CLOCK))
 }
 
 fn attention(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -248,12 +252,13 @@ fn attention(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let runners = call.inspector.runners()?.into_iter();
     let gone = runners.filter(|runner| !runner.is_alive(now));
-    Reply::json(&Attention {
+    let reply = Reply::json(&Attention {
         blocked: blocked.items,
         examined: blocked.examined,
         failures: failures.into_iter().map(FailureView::from).collect(),
         schedules,
         gone_runners: gone.map(|runner| runner.presence.id.to_string()).collect(),
         overdue: super::overdue::find(call)?,
-    })
+    })?;
+    Ok(reply.clock(CLOCK))
 }

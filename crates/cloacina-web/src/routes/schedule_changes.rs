@@ -27,7 +27,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::post("/schedules", Schedule, "createSchedule", "Create a schedule", create)
             .about(
                 "If a schedule with the same workflow, expression, time zone and name exists, it is changed instead. The change \
-                 does not enable or disable it.",
+                 does not enable or disable it. If the database has no such workflow, the answer has a warning.",
             )
             .takes::<NewSchedule>()
             .returns::<ScheduleView>(201, "The schedule; the header Location leads to it."),
@@ -288,8 +288,28 @@ pub(super) fn is_timezone(text: &str) -> bool {
     cron_preview("@daily", text, 1, Timestamp(0)).is_ok()
 }
 
-fn view(call: &Call<'_>, record: ScheduleRecord) -> Result<Reply, Problem> {
-    Reply::json(&ScheduleView::new(record, call.may_view_payloads())?)
+fn view(
+    call: &Call<'_>,
+    record: ScheduleRecord,
+    warning: Option<String>,
+) -> Result<Reply, Problem> {
+    let revision = record.revision;
+    let mut view = ScheduleView::new(record, call.may_view_payloads())?;
+    view.warning = warning;
+    Ok(Reply::json(&view)?.etag(revision))
+}
+
+/// Returns a warning if the database has no workflow with the name that a schedule starts.
+fn unknown_workflow(call: &Call<'_>, name: &str) -> Result<Option<String>, Problem> {
+    let known = call.inspector.workflows()?;
+    let is_known = known.iter().any(|(_, workflow)| workflow.name() == name);
+    Ok((!is_known).then(|| {
+        format!(
+            "this database has no workflow '{}'; ticks are recorded as skipped until a program that defines the workflow \
+             runs here",
+            shown(name)
+        )
+    }))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -313,7 +333,11 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let record = added.map_err(|error| refused(error, cron, timezone))?;
     let id = record.id.to_string();
     call.note_change("create schedule", &id);
-    let reply = view(call, record)?.status(StatusCode::CREATED);
+    let warning = unknown_workflow(call, &record.workflow)?;
+    if let Some(warning) = &warning {
+        tracing::warn!("schedule {id} is registered, but {warning}");
+    }
+    let reply = view(call, record, warning)?.status(StatusCode::CREATED);
     Ok(reply.header(header::LOCATION, &format!("schedules/{id}")))
 }
 
@@ -336,7 +360,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
         None => refused(error, cron, timezone),
     })?;
     call.note_change("change schedule", &id.to_string());
-    view(call, record)
+    view(call, record, None)
 }
 
 fn backfill(call: &Call<'_>) -> Result<Reply, Problem> {

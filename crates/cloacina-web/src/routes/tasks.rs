@@ -225,5 +225,5 @@ fn states(call: &Call<'_>) -> Result<Reply, Problem> {
     };
     Ok(Reply::json(&view)?
         .etag(record.revision)
-        .always_sent(!record.status.is_terminal()))
+        .hashed_if(!record.status.is_terminal()))
 }

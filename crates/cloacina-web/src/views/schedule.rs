@@ -65,6 +65,8 @@ pub(crate) struct ScheduleView {
     /// When the settings of the schedule or trigger last changed.
     #[schema(format = DateTime)]
     updated_at: String,
+    /// A problem of a schedule that this request created: the database has no such workflow. Otherwise null.
+    pub(crate) warning: Option<String>,
 }
 
 /// The last time that a schedule was enabled or disabled.
@@ -116,6 +118,7 @@ impl ScheduleView {
             last_error: state.last_error,
             created_at: time(record.created_at),
             updated_at: time(record.updated_at),
+            warning: None,
         })
     }
 }

@@ -123,7 +123,13 @@ async fn bulk_control_counts_changed_and_lists_refused_executions() {
     let server = fixture.server();
     let unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41";
     let body = |dry: bool| {
-        let ids = [fixture.failed.as_str(), &fixture.completed, unknown];
+        let ids = [
+            fixture.failed.as_str(),
+            "x",
+            &fixture.completed,
+            "x",
+            unknown,
+        ];
         json!({"action": "retry", "ids": ids, "dry_run": dry}).to_string()
     };
     for dry in [true, false] {
@@ -133,7 +139,7 @@ async fn bulk_control_counts_changed_and_lists_refused_executions() {
             .json();
         assert_eq!(
             (&outcome["matched"], &outcome["done"]),
-            (&json!(3), &json!(1)),
+            (&json!(4), &json!(1)),
             "{outcome}"
         );
         let refused = outcome["refused"].as_array().expect("refusals");
@@ -141,7 +147,15 @@ async fn bulk_control_counts_changed_and_lists_refused_executions() {
             .iter()
             .filter_map(|refused| refused["code"].as_str())
             .collect();
-        assert_eq!(codes, ["execution_state", "execution_not_found"]);
+        assert_eq!(
+            codes,
+            [
+                "execution_not_found",
+                "execution_state",
+                "execution_not_found"
+            ]
+        );
+        assert_eq!(refused[0]["id"], "x");
     }
     let filter =
         json!({"action": "cancel", "filter": {"status": ["Failed", "Pending", "Running"]}});

@@ -93,6 +93,26 @@ async fn executions_are_found_by_label_error_input_and_id() {
 }
 
 #[tokio::test]
+async fn log_lines_are_selected_by_levels_tasks_and_attempts() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let path = format!("/api/v1/executions/{}/logs", fixture.completed);
+    for (query, status) in [
+        ("level=INFO", 200),
+        ("level=warning", 200),
+        ("level=30", 200),
+        ("level=101", 422),
+        ("level=loud", 422),
+        ("level=30&level=40", 422),
+        ("task=extract&task=load&attempt=1&attempt=2", 200),
+        ("attempt=1&attempt=x", 422),
+    ] {
+        let answer = server.get(&format!("{path}?{query}")).await;
+        assert_eq!(answer.status.as_u16(), status, "{query}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn search_in_inputs_needs_the_permission_to_see_them() {
     let fixture = Fixture::new().await;
     let path = "/api/v1/executions?input.day=2026-01-01";

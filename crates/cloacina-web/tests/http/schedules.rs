@@ -54,6 +54,22 @@ async fn schedule_is_created_and_changed() {
 }
 
 #[tokio::test]
+async fn schedule_of_an_unknown_workflow_is_created_with_a_warning() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    for (workflow, is_known) in [("etl", true), ("etll", false)] {
+        let new = json!({"workflow": workflow, "cron": "0 4 * * *"}).to_string();
+        let created = server.post("/api/v1/schedules", &new).await;
+        assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);
+        let created = created.json();
+        let warning = created["warning"].as_str();
+        assert_eq!(warning.is_none(), is_known, "{warning:?}");
+        let says_what = |text: &str| text.contains("no workflow 'etll'");
+        assert!(warning.is_none_or(says_what), "{warning:?}");
+    }
+}
+
+#[tokio::test]
 async fn schedule_is_disabled_run_and_deleted() {
     let fixture = Fixture::new().await;
     let server = fixture.server();

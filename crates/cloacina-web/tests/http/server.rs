@@ -112,21 +112,81 @@ async fn unchanged_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn open_execution_is_always_sent_again() {
+async fn open_execution_is_sent_again_only_if_it_has_changed() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let new = server
         .post("/api/v1/executions", r#"{"workflow":"etl"}"#)
         .await;
     let id = new.json()["id"].as_str().expect("an id").to_owned();
-    // A task's start time is written without raising the revision, so an equal tag does not mean an equal answer.
+    // A task's start time is written without raising the revision, so the revision alone does not mean an equal answer.
     for path in ["", "/states"] {
         let path = format!("/api/v1/executions/{id}{path}");
-        let tag = server.get(&path).await.headers[header::ETAG].clone();
-        let mut again = request(Method::GET, &path, "");
-        again.headers_mut().insert(header::IF_NONE_MATCH, tag);
-        assert_eq!(server.send(again).await.status, StatusCode::OK, "{path}");
+        let first = server.get(&path).await;
+        let revision = first.json()["revision"].as_i64().expect("a revision");
+        let tag = first.headers[header::ETAG].clone();
+        for (tag, expected) in [
+            (tag, StatusCode::NOT_MODIFIED),
+            (
+                format!("\"{revision}\"").parse().expect("a header"),
+                StatusCode::OK,
+            ),
+            (
+                format!("\"{revision}-0123456789abcdef\"")
+                    .parse()
+                    .expect("a header"),
+                StatusCode::OK,
+            ),
+        ] {
+            let mut again = request(Method::GET, &path, "");
+            again.headers_mut().insert(header::IF_NONE_MATCH, tag);
+            assert_eq!(server.send(again).await.status, expected, "{path}");
+        }
     }
+    // If-Match reads the revision at the start of the tag. The answer to a change has no tag that never matches.
+    let path = format!("/api/v1/executions/{id}");
+    let tag = server.get(&path).await.headers[header::ETAG].clone();
+    for expected in [StatusCode::OK, StatusCode::PRECONDITION_FAILED] {
+        let mut pause = request(Method::POST, &format!("{path}/pause"), "{}");
+        pause.headers_mut().insert(header::IF_MATCH, tag.clone());
+        let answer = server.send(pause).await;
+        assert_eq!(answer.status, expected, "{}", answer.text);
+        assert!(!answer.headers.contains_key(header::ETAG));
+    }
+}
+
+#[tokio::test]
+async fn time_of_an_answer_does_not_change_its_entity_tag() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    for path in [
+        "meta".to_owned(),
+        "counts".to_owned(),
+        "attention".to_owned(),
+        "waiting".to_owned(),
+        "activity?since=2026-01-01T00:00:00Z&buckets=1".to_owned(),
+        format!("executions/{}/export", fixture.failed),
+        format!("executions/{}/export?format=html", fixture.failed),
+    ] {
+        let path = format!("/api/v1/{path}");
+        let first = server.get(&path).await;
+        let mut again = request(Method::GET, &path, "");
+        let tag = first.headers[header::ETAG].clone();
+        again.headers_mut().insert(header::IF_NONE_MATCH, tag);
+        let again = server.send(again).await;
+        // The intervals of the activity end now, so they differ for each request.
+        let expected = if path.contains("activity") {
+            StatusCode::OK
+        } else {
+            StatusCode::NOT_MODIFIED
+        };
+        assert_eq!(again.status, expected, "{path}: {}", first.text);
+    }
+    let counts = server.get("/api/v1/counts").await;
+    let new = r#"{"workflow":"etl"}"#;
+    server.post("/api/v1/executions", new).await;
+    let changed = server.get("/api/v1/counts").await;
+    assert_ne!(counts.headers[header::ETAG], changed.headers[header::ETAG]);
 }
 
 #[tokio::test]

@@ -657,7 +657,7 @@ export type Refused = {
   code: string;
   /** The reason, as a sentence. */
   detail: string;
-  /** The id of the execution. */
+  /** The id of the execution, or the text in `ids` that is not an id. */
   id: string;
 };
 
@@ -762,6 +762,8 @@ export type Schedule = {
   timezone: string;
   /** When the settings of the schedule or trigger last changed. */
   updated_at: string;
+  /** A problem of a schedule that this request created: the database has no such workflow. Otherwise null. */
+  warning: string | null;
   /** The workflow that the schedule or trigger starts. */
   workflow: string;
 };

@@ -45,7 +45,7 @@ export function RunnersPage() {
                   started <Time at={runner.started_at} isRelative /> · last heartbeat <Time at={runner.heartbeat_at} isRelative /> · lease {Date.parse(runner.lease_until) > now.value ? <>ends <Time at={runner.lease_until} isRelative /></> : <>ended <Time at={runner.lease_until} isRelative /></>}
                 </p>
                 {runner.workflows.length > 0 && <p class="quiet">workflows: {runner.workflows.slice(0, 12).map((name) => <span key={name}><a href={url(`workflows/${encodeURIComponent(name)}`)}>{name}</a> </span>)}{runner.workflows.length > 12 && `and ${runner.workflows.length - 12} more`}</p>}
-                {tasks.length > 0 && <p>claimed tasks: {tasks.slice(0, 8).map(({ id, task, until }) => <span key={id + task}><a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a> {until && !runner.is_alive && <span class="quiet">until <Time at={until} /></span>} </span>)}{tasks.length > 8 && `and ${tasks.length - 8} more`}{!runner.is_alive && "; another runner rescues these tasks when the lease has ended"}</p>}
+                {tasks.length > 0 && <p>claimed tasks: {tasks.slice(0, 8).map(({ id, task, until }, index) => <span key={id + task}>{index > 0 && ", "}<a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a>{until && !runner.is_alive && <span class="quiet"> until <Time at={until} /></span>}</span>)}{tasks.length > 8 && ` and ${tasks.length - 8} more`}{!runner.is_alive && "; another runner rescues these tasks when the lease has ended"}</p>}
               </div>
             </li>
           );
