@@ -80,7 +80,6 @@ fn meta(call: &Call<'_>) -> Result<Reply, Problem> {
         live: call.web.updates().name(),
         tenant: call.tenant.clone(),
     })
-    .map(|reply| reply.clock("time"))
 }
 
 fn changes(call: &Call<'_>) -> Result<Reply, Problem> {
