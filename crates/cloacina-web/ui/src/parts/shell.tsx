@@ -51,7 +51,7 @@ export function Header({ help }: { help: () => void }) {
   const { value } = meta;
   return (
     <header class="top">
-      <a class="brand" href={url("")}>
+      <a class="brand" href={url("")} aria-label="cloaca">
         <svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="3.500" r="2" /><circle cx="3.500" cy="12" r="2" /><circle cx="12.500" cy="12" r="2" /><path d="M7 5.500 4.500 10M9 5.500l2.500 4.500" /></svg>
         <span>cloaca</span>
       </a>
