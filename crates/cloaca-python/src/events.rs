@@ -107,9 +107,6 @@ impl SupervisorQueue {
     pub fn settle_logs(&self) {
         let queued = self.queued_logs.load(Ordering::Acquire);
         let is_settled = || self.written_logs.load(Ordering::Acquire) >= queued;
-        if is_settled() {
-            return;
-        }
         let until = Instant::now() + LOG_PATIENCE;
         let mut state = self.state.lock();
         while !is_settled() && state.reader != Some(thread::current().id()) {
