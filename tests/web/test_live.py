@@ -220,7 +220,7 @@ def test_open_page_does_not_grow(database: str, open_page: Open) -> None:
 
     with cloaca.WorkflowBuilder("watched"):
 
-        @cloaca.task()
+        @cloaca.task(timeout=2 * OPEN + 300)
         def count(task: cloaca.TaskHandle) -> None:
             number = 0
             while not ended.wait(0.3):
