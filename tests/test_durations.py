@@ -305,6 +305,7 @@ PLACES: dict[str, Callable[[Any, Any], float | None]] = {
     "child.retry_delay_ms": lambda _, v: of_child(*DELAY, retry_delay_ms=v),
     "child.retry_max_delay_ms": lambda _, v: of_child(*MAX_DELAY, retry_max_delay_ms=v),
     "wait.timeout": lambda _, v: of_wait(timeout=v),
+    "wait.wait_timeout": lambda _, v: of_wait(wait_timeout=v),
     "approval.timeout": lambda _, v: of_approval(timeout=v),
     "delay.duration": lambda _, v: read(cloaca.delay(v)._to_definition(), "duration"),
     "RetryPolicy.initial_delay": lambda _, v: cloaca.RetryPolicy(initial_delay=v).initial_delay,
