@@ -403,3 +403,31 @@ def test_b8_context_inside_its_own_value_is_garbage_collected():
     del context, marker
     gc.collect()
     assert gone() is None
+
+
+class WeakList(list[int]):
+    """A list that can have a weak reference."""
+
+
+def test_b8_idle_worker_releases_what_its_task_read():
+    released = threading.Event()
+    with cloaca.WorkflowBuilder("releases_what_was_read"):
+
+        @cloaca.task(id="read")
+        def read(context):
+            added = WeakList([1])
+            weakref.finalize(added, released.set)
+            context["rows"].append(added)
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("releases_what_was_read", {"rows": [0]})
+        assert result.final_context["rows"] == [0, [1]]
+        assert released.wait(10)  # no other task runs
+
+
+@pytest.mark.parametrize("key", ["a", "abcdefg", "abcdefgh", "abcdefgh1", "ähnlich", 'q"\\', ""])
+def test_b8_similar_keys_of_records_are_decoded_as_they_are(key):
+    others = [key + "1", key[:-1], key[:5] + "x" + key[5:], "a" * 20]
+    records: list[dict[str, int]] = [{name: at} for at, name in enumerate([key, *others, key])]
+    records += [dict.fromkeys([key, *others], 0), {key: 1}]
+    assert cloaca.Context({"records": records})["records"] == records

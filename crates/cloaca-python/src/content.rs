@@ -18,8 +18,11 @@ use crate::parts::DecodedParts;
 /// Python code.
 pub struct Content {
     pub values: Overlay,
-    returned: FxHashMap<Arc<str>, Returned>,
+    returned: ReturnedObjects,
 }
+
+/// The lists and dicts that reads have returned, by key.
+pub type ReturnedObjects = FxHashMap<Arc<str>, Returned>;
 
 /// A list or dict that a read has returned.
 pub struct Returned {
@@ -36,7 +39,7 @@ impl Content {
     pub fn new(values: Overlay) -> Self {
         Self {
             values,
-            returned: FxHashMap::default(),
+            returned: ReturnedObjects::default(),
         }
     }
 
@@ -103,7 +106,7 @@ impl Content {
     }
 
     /// Forgets the objects that reads have returned, and passes them to the caller.
-    pub fn forget(&mut self) -> FxHashMap<Arc<str>, Returned> {
+    pub fn forget(&mut self) -> ReturnedObjects {
         std::mem::take(&mut self.returned)
     }
 

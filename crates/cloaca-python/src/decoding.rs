@@ -81,10 +81,34 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn value(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
+        if self.is_at_container() {
+            return self.container(depth);
+        }
+        let value = self.immutable()?;
+        if let Some(parts) = &mut self.parts {
+            parts.add(value.clone());
+        }
+        Some(value)
+    }
+
+    fn is_at_container(&self) -> bool {
+        matches!(self.peek(), Some(b'{' | b'['))
+    }
+
+    /// Reads a list or dict.
+    fn container(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
+        match self.peek()? {
+            _ if depth == MAX_DEPTH => None,
+            b'{' => self.object(depth),
+            _ => self.array(depth),
+        }
+    }
+
+    /// Reads a value that is not a list or dict. The caller adds it to the parts.
+    #[inline]
+    fn immutable(&mut self) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
-        let value = match self.peek()? {
-            b'{' if depth < MAX_DEPTH => return self.object(depth),
-            b'[' if depth < MAX_DEPTH => return self.array(depth),
+        match self.peek()? {
             b'"' => self.string(),
             b't' => self
                 .word("true")
@@ -95,11 +119,7 @@ impl<'a, 'py> Reader<'a, 'py> {
             b'n' => self.word("null").map(|()| py.None().into_bound(py)),
             b'-' | b'0'..=b'9' => self.number(),
             _ => None,
-        }?;
-        if let Some(parts) = &mut self.parts {
-            parts.add(&value);
         }
-        Some(value)
     }
 
     fn object(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
@@ -110,12 +130,19 @@ impl<'a, 'py> Reader<'a, 'py> {
         if !self.take(b'}') {
             loop {
                 let key = self.key()?;
-                self.take(b':').then_some(())?;
                 if let Some(parts) = &mut self.parts {
                     parts.add_key(&self.keys.known[key].object);
                 }
-                let value = self.value(depth + 1)?;
-                dict.set_item(&self.keys.known[key].object, value).ok()?;
+                if self.is_at_container() {
+                    let value = self.container(depth + 1)?;
+                    dict.set_item(&self.keys.known[key].object, value).ok()?;
+                } else {
+                    let value = self.immutable()?;
+                    dict.set_item(&self.keys.known[key].object, &value).ok()?;
+                    if let Some(parts) = &mut self.parts {
+                        parts.add(value);
+                    }
+                }
                 length += 1;
                 if self.take(b'}') {
                     break;
@@ -196,32 +223,25 @@ impl<'a, 'py> Reader<'a, 'py> {
         Some(if sign == 1 { -number } else { number })
     }
 
-    /// Reads a key and returns its index in `keys`.
+    /// Reads a key and its colon, and returns the key's index in `keys`.
     #[inline]
     fn key(&mut self) -> Option<usize> {
-        self.take(b'"').then_some(())?;
-        if let Some((index, raw)) = self.keys.expected()
-            && self.skip_string(raw)
-        {
+        let start = self.position;
+        let rest = self.text.as_bytes().get(start..)?;
+        if let Some((index, length)) = self.keys.expected(rest) {
+            self.position += length;
             self.keys.follow(index);
             return Some(index);
         }
+        self.take(b'"').then_some(())?;
         let (raw, is_plain) = self.raw_string()?;
+        self.take(b':').then_some(())?;
         if let Some(index) = self.keys.find(raw) {
             return Some(index);
         }
         let object = self.python_string(raw, is_plain)?;
-        Some(self.keys.add(raw, object))
-    }
-
-    /// Skips the string at the current position, up to its closing quote, if its text is `raw`.
-    fn skip_string(&mut self, raw: &str) -> bool {
-        let rest = &self.text.as_bytes()[self.position..];
-        let is_next = rest.starts_with(raw.as_bytes()) && rest.get(raw.len()) == Some(&b'"');
-        if is_next {
-            self.position += raw.len() + 1;
-        }
-        is_next
+        let member = &self.text.as_bytes()[start..self.position];
+        Some(self.keys.add(raw, Prefix::new(member), object))
     }
 
     #[inline]
@@ -291,8 +311,8 @@ struct Keys<'a, 'py> {
 }
 
 struct Key<'a, 'py> {
-    /// The key's text in the JSON, where escapes are not replaced.
-    raw: &'a str,
+    /// The text of the key with its quotes and its colon.
+    prefix: Prefix<'a>,
     object: Bound<'py, PyString>,
     /// The index of the key that followed this key most recently.
     next: usize,
@@ -300,10 +320,12 @@ struct Key<'a, 'py> {
 
 impl<'a, 'py> Keys<'a, 'py> {
     /// Guesses the next key: the key that followed the previous occurrence of the key that was just read. In a list of
-    /// records, the guess is usually right.
-    fn expected(&self) -> Option<(usize, &'a str)> {
+    /// records, the guess is usually right. Returns the key's index and the length of its prefix if `rest` starts with it.
+    #[inline]
+    fn expected(&self, rest: &[u8]) -> Option<(usize, usize)> {
         let next = self.known.get(self.last)?.next;
-        Some((next, self.known[next].raw))
+        let prefix = &self.known[next].prefix;
+        prefix.starts(rest).then_some((next, prefix.text.len()))
     }
 
     fn find(&mut self, raw: &str) -> Option<usize> {
@@ -312,10 +334,10 @@ impl<'a, 'py> Keys<'a, 'py> {
         Some(index)
     }
 
-    fn add(&mut self, raw: &'a str, object: Bound<'py, PyString>) -> usize {
+    fn add(&mut self, raw: &'a str, prefix: Prefix<'a>, object: Bound<'py, PyString>) -> usize {
         let index = self.known.len();
         self.known.push(Key {
-            raw,
+            prefix,
             object,
             next: index,
         });
@@ -327,6 +349,38 @@ impl<'a, 'py> Keys<'a, 'py> {
     fn follow(&mut self, index: usize) {
         self.known[self.last].next = index;
         self.last = index;
+    }
+}
+
+/// A text whose first eight bytes are compared as one number, which is faster than a call for a text of a few bytes.
+struct Prefix<'a> {
+    text: &'a [u8],
+    /// The first eight bytes. If the text is shorter, the other bytes are 0.
+    start: u64,
+    /// The bits of `start` that the text has.
+    mask: u64,
+}
+
+impl<'a> Prefix<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        let (mut start, mut mask) = ([0; 8], [0; 8]);
+        for (index, byte) in text.iter().take(8).enumerate() {
+            (start[index], mask[index]) = (*byte, u8::MAX);
+        }
+        Self {
+            text,
+            start: u64::from_le_bytes(start),
+            mask: u64::from_le_bytes(mask),
+        }
+    }
+
+    #[inline]
+    fn starts(&self, rest: &[u8]) -> bool {
+        let Some((chunk, after)) = rest.split_first_chunk::<8>() else {
+            return rest.starts_with(self.text);
+        };
+        (u64::from_le_bytes(*chunk) ^ self.start) & self.mask == 0
+            && (self.text.len() <= 8 || after.starts_with(&self.text[8..]))
     }
 }
 

@@ -40,9 +40,9 @@ impl DecodedParts {
 
     /// Adds an immutable object.
     #[inline]
-    pub fn add(&mut self, value: &Bound<'_, PyAny>) {
+    pub fn add(&mut self, value: Bound<'_, PyAny>) {
         self.trace.push(value.as_ptr().addr());
-        self.kept.push(value.clone().unbind());
+        self.kept.push(value.unbind());
     }
 
     /// Completes the list that began at `place`.

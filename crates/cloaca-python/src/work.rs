@@ -11,6 +11,7 @@ use cloacina::types::{Delta, Error, ErrorCode, Json, Monotonic, RootStart};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::content::ReturnedObjects;
 use crate::context::Context;
 use crate::errors::Raise;
 use crate::outcome::Outcome;
@@ -58,6 +59,14 @@ impl Work {
             context.map_or_else(Delta::default, |context| context.get().delta())
         };
         outcome.to_engine(delta, || std::mem::take(&mut *self.starts.lock()))
+    }
+
+    /// Takes the lists and dicts that the function has read from the context. They are kept only to find changes in them.
+    pub fn take_returned(&self, py: Python<'_>) -> ReturnedObjects {
+        let context = self.context.get(py);
+        context.map_or_else(ReturnedObjects::default, |context| {
+            context.get().forget_returned()
+        })
     }
 
     /// Wraps work of the engine. `entered` is the time at which the thread was attached to the interpreter.

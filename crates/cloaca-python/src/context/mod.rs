@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use crate::content::{Content, Returned};
+use crate::content::{Content, Returned, ReturnedObjects};
 use crate::context_arguments::{dict_of, key_error, key_text, pairs_of};
 use crate::decoding::{decode, decode_with_parts};
 use crate::encoding::encode;
@@ -176,6 +176,11 @@ impl Context {
 
     fn is_unread(&self) -> bool {
         self.content.lock().is_unread()
+    }
+
+    /// Forgets the lists and dicts that reads have returned, and passes them to the caller. Later reads decode new ones.
+    pub fn forget_returned(&self) -> ReturnedObjects {
+        self.content.lock().forget()
     }
 
     fn key_vec(&self) -> Vec<Arc<str>> {
