@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import CUT_OFF, RELEASE, Open, World, check_looks, screenshots, settle, violations
+import cloaca.web
+from cloaca._core import Inspector
+
+from .conftest import (
+    CUT_OFF,
+    RELEASE,
+    TOKEN,
+    Open,
+    World,
+    check_looks,
+    screenshots,
+    settle,
+    violations,
+)
 
 PAGES = {
     "attention": "",
@@ -181,6 +197,23 @@ def test_page_without_data_shows_an_explanation(empty: str, open_page: Open, pat
     settle(page)
     assert page.locator(".empty").count() == 1
     check_looks(page, f"empty-{path or 'attention'}")
+
+
+def test_first_commands_of_the_page_run_as_shown(open_page: Open, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a b.db'}"
+    Inspector(url, None, True)
+    with cloaca.web.serve(url, token=TOKEN) as server:
+        page = open_page(server.link)
+        page.locator(".empty pre").wait_for()
+        (tmp_path / "etl.py").write_text(page.locator(".empty pre").inner_text())
+        shown = shlex.split(page.locator(".empty .command code").inner_text())
+        assert shown[0] == "cloaca"
+        subprocess.run([sys.executable, "-m", *shown], cwd=tmp_path, check=True)
+        page.locator(".empty").wait_for(state="detached")  # the page shows the execution by itself
+        page.goto(f"{server.url}runners")
+        worker = page.locator(".empty .command code").inner_text()
+        assert worker == f"cloaca worker FILE.py -c '{url}'"
+        page.goto("about:blank")  # an open page would be cut off
 
 
 NOTHING = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"

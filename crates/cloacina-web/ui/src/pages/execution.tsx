@@ -60,7 +60,7 @@ function Why({ execution }: { execution: Execution }) {
           <li key={index} class={index === 0 ? "first" : ""}>
             {reason.sentence}
             {reason.task && <> <a href={taskLink(reason.task)}>show {reason.task}</a></>}
-            {reason.until && <span class="quiet"> <Time at={reason.until} isRelative /></span>}
+            {reason.until && !reason.sentence.includes("(in ") && <span class="quiet"> <Time at={reason.until} isRelative /></span>}
             {reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}
             {reason.remedy && /runner/.test(reason.remedy) && <Command text="cloaca worker FILE.py" />}
           </li>

@@ -230,7 +230,7 @@ export function NoExecutions() {
       <p>Define a workflow in a file, for example <code>etl.py</code>:</p>
       <pre class="code" tabIndex={0}>{FIRST_WORKFLOW}</pre>
       <p>Run it on this database; it appears here at once:</p>
-      <Command text="cloaca run etl.py etl" />
+      <Command text="cloaca run etl.py:etl" />
     </Empty>
   );
 }

@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ApiError } from "../lib/api.ts";
+import { onDatabase } from "../lib/command.ts";
 import { url } from "../lib/route.ts";
 import { clock, exact, precise, relative } from "../lib/time.ts";
 
@@ -70,8 +71,9 @@ export function Copy({ text, what }: { text: string; what: string }) {
   );
 }
 
-/** A terminal command with a button that copies it. */
-export function Command({ text }: { text: string }) {
+/** A terminal command for the server's database, with a button that copies it. */
+export function Command({ text: command }: { text: string }) {
+  const text = onDatabase(command);
   return (
     <div class="command">
       <code tabIndex={0}>{text}</code>
