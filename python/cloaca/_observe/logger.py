@@ -35,9 +35,7 @@ def effective_level() -> int:
     if "logging" not in sys.modules:
         return _WARNING
     found = logger()
-    # Each submission calls this function, so it avoids the slower `getEffectiveLevel`. The logger's
-    # parent is the root logger.
-    return found.level or found.root.level
+    return found.getEffectiveLevel()
 
 
 def prepare() -> int:

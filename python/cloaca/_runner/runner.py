@@ -385,8 +385,7 @@ class DefaultRunner(
             quietly: Whether to log an error instead of raising it. The next submission tries again.
                 Once the runner is closed, errors are not even logged.
         """
-        if "logging" in sys.modules:
-            self._worker_host.follow_log_level()
+        self._worker_host.follow_log_level()
         if self._revision == registry.revision:
             return
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from cloaca._core import (
@@ -12,7 +13,7 @@ from cloaca._core import (
     Poll,
     WorkerWanted,
 )
-from cloaca._observe.logger import effective_level, logger, write
+from cloaca._observe.logger import logger, write
 from cloaca._workers.attempt_scope import AttemptScope, install
 from cloaca._workers.event_loop import LoopThread
 from cloaca._workers.pool import WorkerPool
@@ -20,6 +21,7 @@ from cloaca._workers.trigger_calls import start_poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from logging import Logger
     from typing import Protocol
 
     from cloaca._core import Runner
@@ -54,6 +56,7 @@ class WorkerHost:
     ) -> None:
         self._core = core
         self._log_level = log_level
+        self._logger: Logger | None = None
         self._tracing = tracing
         self._scope = AttemptScope(core, tracing, capture_logs, self._loop_thread)
         self._workers = WorkerPool(core, self._scope)
@@ -105,7 +108,14 @@ class WorkerHost:
 
     def follow_log_level(self) -> None:
         """Passes the logger's level to the engine if the program has changed the level."""
-        wanted = effective_level()
+        # Each submission calls this method, so it makes no calls once the logger is known.
+        found = self._logger
+        if found is None:
+            if "logging" not in sys.modules:
+                return
+            found = self._logger = logger()
+        # `getEffectiveLevel` is slower. The logger's parent is the root logger.
+        wanted = found.level or found.root.level
         if wanted != self._log_level:
             self._log_level = wanted
             self._core.set_log_level(wanted)

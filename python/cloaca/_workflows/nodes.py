@@ -71,7 +71,9 @@ def wait(
             raise TaskValidationError("timeout and wait_timeout are the same option: pass one")
         options = WaitOptions(
             as_condition("wait_for", wait_for),
-            as_timeout("timeout", wait_timeout if timeout is None else timeout),
+            as_timeout("wait_timeout", wait_timeout)
+            if timeout is None
+            else as_timeout("timeout", timeout),
             end_of("on_timeout", on_timeout),
             is_node=True,
         )
