@@ -34,7 +34,7 @@ const LOOP_WORKER: u64 = 0;
 /// Maximum length of one wait for work. Workers repeat the wait until the queue closes.
 const PATIENCE: Duration = Duration::from_hours(1);
 /// How long a worker waits for work before it releases the objects of its last task. Releasing 100 KB of JSON takes 0.1 ms.
-/// After this pause, the thread that waits for the task's result has taken the interpreter lock.
+/// The pause lets the thread that waits for the task's result take the interpreter lock first.
 const BRIEF: Duration = Duration::from_micros(100);
 
 /// Whether a worker takes further work after its task.
