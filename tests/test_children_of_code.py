@@ -197,6 +197,7 @@ def test_m5_failure_of_a_child_stays_recorded_until_retry_execution(runner):
             return handle.run("print", fragile)
         except cloaca.ChildFailedError as error:
             told.append((error.child_id, error.status, error.error_type, error.error_message))
+            told.append(error.error)
             raise
 
     handle = runner.submit("outer")
@@ -204,7 +205,8 @@ def test_m5_failure_of_a_child_stays_recorded_until_retry_execution(runner):
     assert result.status == "Failed"
     assert result.error.type == "ChildFailedError"
     child = children_of(runner, "fragile")[0].execution_id
-    assert told == [(child, "Failed", "ValueError", "no paper")]
+    told_error = cloaca.ErrorInfo("ValueError", "no paper")
+    assert told == [(child, "Failed", "ValueError", "no paper"), told_error]
     assert "no paper" in result.error.message
     # The function runs twice in the first attempt: before and after the child. There is no second
     # attempt, because it would get the same recorded failure.

@@ -131,6 +131,7 @@ def test_db_commands_migrate_check_and_prune(shell):
     checked = shell.json("db", "check")
     assert checked["sound"]
     assert checked["size_bytes"] > 0
+    assert checked["schema_version"] == version
     assert "no problem was found" in shell.run("db", "check")[0]
     assert shell.json("db", "prune") == {"deleted": 0, "older_than_days": 30}
     output, _ = shell.run("db", "prune", "--older-than", "0")

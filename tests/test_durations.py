@@ -299,6 +299,9 @@ PLACES: dict[str, Callable[[Any, Any], float | None]] = {
     "external_task.retry_max_delay_ms": lambda _, v: of_external(*MAX_DELAY, retry_max_delay_ms=v),
     "workflow.timeout": lambda _, v: of_workflow("timeout", timeout=v),
     "workflow.timeout_seconds": lambda _, v: of_workflow("timeout", timeout_seconds=v),
+    "workflow.wait_timeout": lambda _, v: of_workflow(
+        "wait_timeout", wait_for=cloaca.signal("durations"), wait_timeout=v
+    ),
     "workflow.retry_delay_ms": lambda _, v: of_workflow(*DELAY, retry_delay_ms=v),
     "workflow.retry_max_delay_ms": lambda _, v: of_workflow(*MAX_DELAY, retry_max_delay_ms=v),
     "child.timeout": lambda _, v: of_child("timeout", timeout=v),

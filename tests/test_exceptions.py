@@ -81,6 +81,12 @@ def test_d1_stored_type_names_keep_the_module_of_a_program():
     assert lineage(Own)[:2] == [f"{__name__}.{Own.__qualname__}", "TaskError"]
 
 
+def test_error_of_a_decision_or_a_child_without_details_has_none():
+    error = cloaca.AlreadyDecidedError()
+    assert (error.by, error.at) == (None, None)
+    assert cloaca.ChildFailedError().error is None
+
+
 def test_codes_and_leaf_classes_correspond_to_each_other():
     codes = {kind._default_code for kind in CLASS_BY_CODE.values()}
     abstract = {"cloaca", "task"}

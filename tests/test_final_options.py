@@ -24,6 +24,8 @@ def test_q1_internal_workflow_of_final_tasks_cannot_be_submitted(runner):
         ({"compensate": "refund"}, "compensate must be a function"),
         ({"final": "always", "compensate": print}, "a final task cannot have"),
         ({"final": "always", "undoes": "setup"}, "undoes must be a list"),
+        ({"final": "always", "over": "urls"}, "a final task cannot have over="),
+        ({"final": "always", "wait_for": cloaca.delay(1)}, "a final task cannot have wait_for="),
     ],
 )
 def test_q_invalid_or_conflicting_options_are_refused(options, message):
@@ -50,6 +52,22 @@ def test_q_invalid_references_and_names_are_refused():
     builder = cloaca.WorkflowBuilder("a~final")
     with pytest.raises(cloaca.WorkflowValidationError, match="invalid workflow name"):
         builder.build()
+
+
+def test_q_compensation_that_is_a_map_is_refused():
+    @cloaca.task(over="urls")
+    def undo(url): ...
+
+    builder = cloaca.WorkflowBuilder("refused")
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="which a final task cannot have") as raised,
+        builder,
+    ):
+
+        @cloaca.task(compensate=undo)
+        def work(context): ...
+
+    assert "leave over= out" in raised.value.hint
 
 
 def test_q_change_of_only_final_tasks_changes_the_version():

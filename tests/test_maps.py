@@ -109,6 +109,33 @@ def test_k1_value_that_is_not_an_array_fails_the_map(runner):
     assert "has no 'rows'" in result.error.message
 
 
+@pytest.mark.parametrize("kind", ["map", "child"])
+def test_j7_error_of_a_map_or_child_names_the_skipped_task(runner, kind):
+    @cloaca.workflow
+    def started(context): ...
+
+    with cloaca.WorkflowBuilder("unlisted"):
+
+        @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
+        def urls() -> list[str]:
+            return ["a"]
+
+        if kind == "map":
+
+            @cloaca.task(id="fetch", over=urls)
+            def fetch(url: str) -> str:
+                return url
+
+        else:
+            cloaca.child(
+                "fetch", workflow="started", input={"first": "urls.0"}, dependencies=[urls]
+            )
+
+    error = runner.execute("unlisted", timeout=60).error
+    assert error.task_id == "fetch"
+    assert error.message.endswith("but task 'urls' has no result, because it was skipped")
+
+
 def test_k1_list_above_max_map_items_fails_before_any_item(database):
     calls = define_fetch()
     config = cloaca.DefaultRunnerConfig(max_map_items=3)

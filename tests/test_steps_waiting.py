@@ -91,6 +91,50 @@ def test_t5_sleeping_tasks_hold_no_worker(database):
         assert single.execute("works").output == 7
 
 
+def test_t5_attempt_of_a_waiting_function_has_begun_once(runner):
+    @cloaca.workflow(retry_attempts=2, retry_delay_ms=1)
+    def waits(handle):
+        handle.sleep("nap", 0.05)
+        handle.wait("answer", cloaca.signal("answer"))
+        if handle.attempt == 1:
+            raise ValueError("again")
+        return handle.attempt
+
+    handle = runner.submit("waits")
+    wait_until(lambda: list(runner.waits()))
+    parked = runner.get_execution(handle.id).tasks["waits"]
+    assert (parked.status, parked.attempts) == ("Waiting", 1)
+    started = [event for event in handle.events() if event.type == "task_started"]
+    assert [(event.attempt, event.time) for event in started] == [(1, parked.started_at)]
+    assert parked.started_at == runner.get_execution(handle.id).started_at
+    runner.send("answer", to=handle)
+    result = handle.result(timeout=60)
+    assert (result.output, result.tasks["waits"].attempts) == (2, 2)
+    events = [(event.type, event.attempt) for event in handle.events() if event.attempt]
+    assert [event for event in events if event[0] != "step_recorded"] == [
+        ("task_started", 1),
+        ("waiting", 1),
+        ("waiting", 1),
+        ("task_retrying", 1),
+        ("task_started", 2),
+        ("task_completed", 2),
+    ]
+
+
+def test_t5_cancelled_wait_of_a_function_is_an_attempt(runner):
+    @cloaca.workflow
+    def waits(handle):
+        handle.wait("answer", cloaca.signal("answer"))
+
+    handle = runner.submit("waits")
+    wait_until(lambda: list(runner.waits()))
+    handle.cancel()
+    task = handle.result(timeout=60).tasks["waits"]
+    assert (task.status, task.attempts, task.started_at is None) == ("Cancelled", 1, False)
+    ended = [event for event in handle.events() if event.type == "task_cancelled"]
+    assert [event.attempt for event in ended] == [1]
+
+
 def test_t5_task_continues_after_a_short_sleep(runner):
     @cloaca.workflow
     def naps(handle):
@@ -122,6 +166,43 @@ def test_t5_timeout_of_a_wait_is_recorded():
         assert handle.result().output == "timed out"
     assert len(seen) == 2
     assert "waited for 'approval' until its timeout" in seen[0]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_t5_wait_without_time_takes_only_a_sent_signal(runner, kind):
+    options = {"timeout": 0}
+
+    if kind == "sync":
+
+        @cloaca.workflow
+        def looks(handle):
+            first = handle.wait("first", cloaca.signal("go"), **options)
+            try:
+                return [first, handle.wait("second", cloaca.signal("go"), **options)]
+            except cloaca.WaitTimeoutError:
+                return [first, "nothing"]
+
+    else:
+
+        @cloaca.workflow
+        async def looks(handle):
+            first = await handle.wait("first", cloaca.signal("go"), **options)
+            try:
+                return [first, await handle.wait("second", cloaca.signal("go"), **options)]
+            except cloaca.WaitTimeoutError:
+                return [first, "nothing"]
+
+    handle = runner.submit("looks", delay=0.2)
+    runner.send("go", 1, to=handle)
+    assert handle.result(timeout=60).output == [1, "nothing"]
+
+
+def test_t5_negative_timeout_of_a_wait_is_refused():
+    def task(context, handle):
+        handle.wait("a", cloaca.signal("go"), timeout=-1)
+
+    with pytest.raises(cloaca.ConfigurationError, match="timeout"):
+        run_task(task)
 
 
 def test_t5_unhandled_wait_timeout_is_not_retried():

@@ -12,22 +12,7 @@ import cloaca
 
 WORKFLOWS = Path(cloaca.__file__).parent / "_workflows"
 #: Options of `task` that make sense only in a graph with other tasks.
-GRAPH_ONLY = {
-    "batch",
-    "dependencies",
-    "final",
-    "id",
-    "on_timeout",
-    "over",
-    "parallel",
-    "tolerate",
-    "trigger_rule",
-    "trigger_rules",
-    "undoes",
-    "wait_for",
-    "wait_timeout",
-    "workflow",
-}
+GRAPH_ONLY = {"dependencies", "final", "id", "undoes", "workflow"}
 #: Options that only `workflow` has.
 WORKFLOW_ONLY = {"input", "finals"}
 

@@ -122,8 +122,57 @@ def test_j4_keys_that_json_cannot_have_are_refused():
     def pairs() -> dict[tuple[int, int], str]:
         return {(1, 2): "a"}
 
-    with pytest.raises((TypeError, cloaca.TaskValidationError), match="keys"):
+    with pytest.raises(cloaca.TaskValidationError, match="keys of JSON objects are strings"):
         run_task(pairs)
+
+
+@dataclasses.dataclass
+class Grid:
+    cells: dict[tuple[int, int], str]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        dict[tuple[int, int], str],
+        dict[bool, str],
+        dict[Struct, int],
+        list[typing.Mapping[tuple[int, ...] | None, str]],
+        dict[tuple[int, int], Model],
+        Grid,
+    ],
+    ids=str,
+)
+def test_j4_annotation_with_keys_that_json_cannot_have_is_refused(annotation):
+    def takes(value):
+        return 1
+
+    takes.__annotations__["value"] = annotation
+    builder = cloaca.WorkflowBuilder("keyed")
+    with pytest.raises(cloaca.TaskValidationError, match="has no text") as raised, builder:
+        cloaca.task(takes)
+    assert raised.value.hint == "use a list of pairs"
+    with pytest.raises(cloaca.WorkflowValidationError, match="has no text"):
+        cloaca.WorkflowBuilder("keyed", input={"value": annotation})
+
+
+def test_j4_model_of_pydantic_may_convert_other_keys_itself():
+    class Cells(pydantic.BaseModel):
+        cells: dict[tuple[int, int], str]
+
+        @pydantic.field_validator("cells", mode="before")
+        @classmethod
+        def split(cls, value):
+            return {tuple(map(int, key.split(","))): text for key, text in value.items()}
+
+        @pydantic.field_serializer("cells")
+        def join(self, value):
+            return {",".join(map(str, key)): text for key, text in value.items()}
+
+    def cells(value: Cells) -> str:
+        return value.cells[1, 2]
+
+    assert run_task(cells, value={"cells": {"1,2": "a"}})["cells"] == "a"
 
 
 def test_t4_step_stores_keys_as_text_and_decodes_them():

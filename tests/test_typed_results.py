@@ -232,13 +232,13 @@ EITHER = "task 'parent' was skipped, failed, or"
     [
         (stores_nothing, None, "task 'parent' did not store 'parent'"),
         (stores_nothing, "all_success", "task 'parent' did not store 'parent'"),
-        (stores_nothing, "all_done", f"{EITHER} did not store 'parent'"),
+        (stores_nothing, "all_done", "task 'parent' did not store 'parent'"),
         (returns_nothing, None, "task 'parent' returned None"),
-        (returns_nothing, "always", f"{EITHER} returned None"),
-        (never, "all_done", f"{EITHER} did not store 'parent'"),
+        (returns_nothing, "always", "task 'parent' returned None"),
+        (never, "all_done", "task 'parent' has no result, because it failed"),
     ],
 )
-def test_j7_error_names_the_possible_reasons_of_a_missing_result(parent, rule, reason):
+def test_j7_error_names_the_reason_of_a_missing_result(parent, rule, reason):
     with cloaca.WorkflowBuilder("missing_results"):
         cloaca.task(id="parent", retry_attempts=1)(parent)
 
@@ -251,28 +251,63 @@ def test_j7_error_names_the_possible_reasons_of_a_missing_result(parent, rule, r
     assert message.startswith(f"task 'child': parameter 'parent' has no value: {reason}\nhint: ")
     if parent is returns_nothing:
         assert "annotate the return type of task 'parent', such as -> int | None" in message
-    else:
+    elif parent is stores_nothing:
         assert "context['parent'] = ..." in message
 
 
-def test_j7_error_about_an_optional_branch_names_all_reasons():
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_j7_error_about_a_skipped_task_says_that_it_was_skipped(runner, kind):
+    with cloaca.WorkflowBuilder("missing_branch"):
+
+        @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
+        def parent() -> int | None: ...
+
+        if kind == "sync":
+
+            @cloaca.task
+            def child(parent: int) -> int:
+                return parent
+
+        else:
+
+            @cloaca.task
+            async def child(parent: int) -> int:
+                return parent
+
+    result = runner.execute("missing_branch", timeout=60)
+    assert result.tasks["child"].error.message == (
+        "task 'child': parameter 'parent' has no value: task 'parent' has no result, because it "
+        "was skipped\nhint: give the parameter a default, or a type that admits None"
+    )
+
+
+def test_j7_error_of_run_task_names_all_reasons(runner):
+    with cloaca.WorkflowBuilder("alone"):
+
+        @cloaca.task
+        def parent(context): ...
+
+        @cloaca.task(trigger_rule="all_done")
+        def child(parent: int) -> int:
+            return parent
+
+    with pytest.raises(cloaca.TaskInputError, match=f"{EITHER} did not store 'parent'"):
+        run_task(child)
+
+
+def test_j7_error_of_a_final_task_names_all_reasons():
     with cloaca.WorkflowBuilder("missing_branch"):
 
         @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
         def parent(context):
             pass
 
-        @cloaca.task
-        def child(parent: int) -> int:
-            return parent
-
-        @cloaca.task(final="always")
+        @cloaca.task(final="always", retry_attempts=1)
         def last(parent: int) -> int:
             return parent
 
-    result = run(name="missing_branch", expect="Failed")
+    result = run(name="missing_branch")
     reason = f"{EITHER} did not store 'parent'"
-    assert reason in result.tasks["child"].error.message
     assert reason in result.final.tasks["last"].error.message
 
 

@@ -153,6 +153,22 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
+class Rate(enum.Enum):
+    HALF = 0.5
+    FULL = 1
+
+
+class Either(enum.Enum):
+    NUMBER = 1
+    TEXT = "one"
+
+
+@dataclasses.dataclass
+class Tariff:
+    rate: Rate
+    rates: list[Rate]
+
+
 PointAndModel = dataclasses.make_dataclass("PointAndModel", [("point", Point), ("model", Model)])
 
 MODEL = Model(day=datetime.date(2026, 1, 2), orderId="o-7")
@@ -199,6 +215,10 @@ VALUES = [
     (decimal.Decimal, decimal.Decimal("1.1000000000000000000000000001")),
     (Colour, Colour.RED),
     (Level, Level.HIGH),
+    (Rate, Rate.HALF),
+    (Rate | None, Rate.FULL),
+    (list[Either], [Either.NUMBER, Either.TEXT]),
+    (Tariff, Tariff(Rate.HALF, [Rate.FULL])),
     (dict[str, Colour], {"a": Colour.RED}),
     (Point, Point(1, 2)),
     (list[Point], [Point(1)]),

@@ -213,12 +213,14 @@ def test_l11_approval_is_decided_only_once(runner):
     assert wait.schema["properties"]["limit"] == {"type": "integer"}
     runner.approve(wait.execution_id, wait.task_id, {"limit": 5}, by="ann")
     assert handle.result(timeout=30).final_context["ship"] == "ann allows 5"
-    with pytest.raises(cloaca.AlreadyDecidedError, match="approved by ann at 20"):
+    with pytest.raises(cloaca.AlreadyDecidedError, match="approved by ann at 20") as raised:
         runner.approve(handle, "approve", {"limit": 6}, by="bob")
+    assert raised.value.by == "ann"
     with pytest.raises(cloaca.AlreadyDecidedError):
         runner.reject(handle, "approve", by="bob")
-    decided = [event for event in handle.events() if event.type == "decided"]
-    assert [event.data["by"] for event in decided] == ["ann"]
+    (decided,) = [event for event in handle.events() if event.type == "decided"]
+    assert decided.data["by"] == "ann"
+    assert raised.value.at == decided.time
 
 
 @pytest.mark.parametrize("on_reject", ["fail", "skip", "continue"])

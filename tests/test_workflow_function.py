@@ -67,6 +67,42 @@ def test_t10_output_of_a_context_function_is_the_final_context(runner):
     assert dict(result.output) == {"n": 7}
 
 
+def test_t10_decorator_takes_the_options_of_a_waiting_task(runner):
+    @cloaca.workflow(wait_for=cloaca.signal("paid", key="order_id"), wait_timeout="30d")
+    def book(order_id: str, paid: dict) -> str:
+        return f"{order_id}: {paid['amount']}"
+
+    @cloaca.workflow(wait_for=cloaca.delay("30d"), wait_timeout=0.01, on_timeout="skip")
+    def never(context): ...
+
+    handle = runner.submit("book", {"order_id": "o-1"})
+    runner.send("paid", {"amount": 3}, key="o-1")
+    assert handle.result(timeout=60).output == "o-1: 3"
+    assert runner.execute("never", timeout=60).tasks["never"].status == "Skipped"
+
+
+def test_t10_decorator_takes_the_options_of_a_map(runner):
+    @cloaca.workflow(over="numbers", parallel=2, tolerate=1, retry_attempts=1)
+    def double(number: int) -> int:
+        if number == 0:
+            raise ValueError("nothing to double")
+        return 2 * number
+
+    result = runner.execute("double", {"numbers": [1, 0, 3]}, timeout=60)
+    assert result.status == "Completed"
+    assert result.of(double) == [2, None, 6]
+    assert dict(result.output) == {"numbers": [1, 0, 3]}
+
+
+def test_t10_decorator_takes_a_trigger_rule(runner):
+    @cloaca.workflow(trigger_rule=cloaca.context_value("go", "exists"))
+    def careful(context):
+        context["went"] = True
+
+    assert runner.execute("careful", timeout=60).tasks["careful"].status == "Skipped"
+    assert runner.execute("careful", {"go": 1}, timeout=60).output["went"] is True
+
+
 def test_t10_decorated_function_can_still_be_called():
     @cloaca.workflow
     def double(number: int) -> int:

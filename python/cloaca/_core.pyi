@@ -1186,6 +1186,10 @@ class WebService:
     def __new__(cls, database_url: str, schema: str | None, options: WebOptions) -> WebService:
         """Open an existing database."""
 
+    @staticmethod
+    def security_headers() -> list[tuple[bytes, bytes]]:
+        """Return the security headers of every answer."""
+
     @property
     def log(self) -> WebLog:
         """The log records of the service's threads."""
@@ -1233,12 +1237,13 @@ class WebServer:
         host: str,
         port: int,
         token: str | None,
+        uds: str | None = None,
     ) -> WebServer:
         """Open an existing database, and listen. Without a token every caller is accepted."""
 
     @property
     def port(self) -> int:
-        """The port that the server listens on."""
+        """The port that the server listens on; 0 for a Unix socket."""
 
     @property
     def log(self) -> WebLog:
@@ -1365,6 +1370,8 @@ class DatabaseHealth:
     free_bytes: Final[int]
     """The unused part of the database's size."""
     advice: Final[list[str]]
+    schema_version: Final[str]
+    """The newest migration that was applied."""
 
 @final
 class TickRecord:

@@ -46,9 +46,12 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let named = PyDict::new(py);
     named.set_item("code", error.code.name())?;
     named.set_item("hint", error.hint.as_deref())?;
-    Ok(PyErr::from_value(
-        class.call((error.message.as_str(),), Some(&named))?,
-    ))
+    let exception = class.call((error.message.as_str(),), Some(&named))?;
+    if let Some(decided) = &error.decided {
+        exception.setattr("by", decided.by.as_deref())?;
+        exception.setattr("_at_us", decided.at.0)?;
+    }
+    Ok(PyErr::from_value(exception))
 }
 
 /// Converts the engine's results into results of PyO3.

@@ -334,12 +334,12 @@ impl Execution {
             .map(|(definition, task)| TaskRecord {
                 task_id: definition.id.clone(),
                 status: task.status.name(),
-                attempts: task.attempt,
+                attempts: task.attempts_begun(),
                 due_at_us: task
                     .ready_at
                     .filter(|_| task.status == types::TaskStatus::Ready)
                     .map(|at| at.0),
-                started_at_us: task.started_at.map(|at| at.0),
+                started_at_us: task.attempt_started_at().map(|at| at.0),
                 ended_at_us: task.ended_at.map(|at| at.0),
                 error: task
                     .error

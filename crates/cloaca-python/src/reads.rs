@@ -22,8 +22,7 @@ use crate::schedule_dict::schedule_dict;
 use crate::signals;
 use crate::workflow::Workflow;
 
-/// A time span: its start, its end, the number of executions submitted in it, and how many of these have failed. Each number
-/// is paired with a flag that says whether it is exact.
+/// A time span: its start, its end, and the numbers of executions submitted in it and failed. A flag says whether a number is exact.
 type ActivityTuple = (i64, i64, (u64, bool), (u64, bool));
 
 /// Returns the value of a count, and whether the value is exact.
@@ -425,6 +424,7 @@ impl Reads {
             size_bytes: health.size,
             free_bytes: health.free,
             advice: health.advice,
+            schema_version: health.schema_version,
         })
     }
 

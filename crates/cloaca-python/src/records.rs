@@ -144,6 +144,8 @@ record! {
         free_bytes: u64,
         /// Recommendations.
         advice: Vec<String>,
+        /// The newest migration that was applied.
+        schema_version: String,
     }
 }
 

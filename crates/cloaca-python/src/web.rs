@@ -1,10 +1,11 @@
 //! `WebService`: the HTTP API for the ASGI and WSGI adapters. `WebServer`: the HTTP API on a port.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cloacina::types::{Error, ErrorCode};
-use cloacina_web::adapter::{Adapter, Exchange, Head, Notify, Part};
+use cloacina_web::adapter::{self, Adapter, Exchange, Head, Notify, Part};
 use cloacina_web::{Access, Database, Listening, Permission, Web};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -206,6 +207,16 @@ impl WebService {
         })
     }
 
+    /// The security headers of every answer, for answers that the service does not make.
+    #[staticmethod]
+    fn security_headers(py: Python<'_>) -> Vec<(Py<PyBytes>, Py<PyBytes>)> {
+        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
+        let headers = adapter::security_headers().into_iter();
+        headers
+            .map(|(name, value)| (bytes(&name), bytes(&value)))
+            .collect()
+    }
+
     /// The log records of the service's threads.
     #[getter]
     fn log(&self) -> WebLog {
@@ -302,15 +313,18 @@ impl WebExchange {
 #[pyclass(module = "cloaca._core")]
 pub struct WebServer {
     listening: Option<ProcessOwned<Listening>>,
+    /// 0 if the server listens on a Unix socket.
     port: u16,
     log: LogSource,
 }
 
 #[pymethods]
 impl WebServer {
-    /// Opens an existing database, and listens. Callers must send `token`; `None` admits every caller, and then `host` must be
-    /// a loopback address.
+    /// Opens an existing database, and listens, on the Unix socket `uds` if it is given. Callers must send `token`; `None`
+    /// admits every caller, and then `host` must be a loopback address.
     #[new]
+    #[pyo3(signature = (database_url, schema, options, host, port, token, uds=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is an option")]
     fn new(
         py: Python<'_>,
         database_url: &str,
@@ -319,6 +333,7 @@ impl WebServer {
         host: &str,
         port: u16,
         token: Option<String>,
+        uds: Option<PathBuf>,
     ) -> PyResult<Self> {
         let guard = ProcessGuard::here();
         let options = options.get();
@@ -339,7 +354,11 @@ impl WebServer {
                 Some(token) => Web::with_token(database, token),
                 None => Web::without_token(database),
             };
-            Listening::start(options.apply(web.log_to(log.dispatch())), address)
+            let web = options.apply(web.log_to(log.dispatch()));
+            match uds {
+                Some(path) => Listening::start_unix(web, &path),
+                None => Listening::start(web, address),
+            }
         })?;
         Ok(Self {
             port: listening.address().port(),
@@ -354,7 +373,7 @@ impl WebServer {
         self.log.reader()
     }
 
-    /// The port.
+    /// The port; 0 for a Unix socket.
     #[getter]
     const fn port(&self) -> u16 {
         self.port

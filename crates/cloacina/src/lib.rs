@@ -73,9 +73,9 @@ pub use runner::{
 pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{
-    Backoff, Catchup, Condition, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError,
-    JsonShape, Overlap, RetryCondition, RetryPolicy, RunnerId, ScheduleId, TaskStatus, TickOutcome,
-    Timestamp, WaitKind,
+    Backoff, Catchup, Condition, Decided, Error, ErrorCode, ExecutionId, ExecutionStatus, Json,
+    JsonError, JsonShape, Overlap, RetryCondition, RetryPolicy, RunnerId, ScheduleId, TaskStatus,
+    TickOutcome, Timestamp, WaitKind,
 };
 
 #[cfg(feature = "macros")]

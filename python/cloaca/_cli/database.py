@@ -121,6 +121,7 @@ def check(database: Database, as_json: bool) -> None:
                 "size_bytes": health.size_bytes,
                 "free_bytes": health.free_bytes,
                 "advice": health.advice,
+                "schema_version": health.schema_version,
             }
         )
     else:

@@ -86,6 +86,8 @@ def read_options(
             from cloaca._tasks.map_options import read_map
 
             of_map = read_map(over, parallel, batch, tolerate)
+        if is_final is not None:
+            _check_ordinary_options(wait is not None, of_map is not None)
         return TaskOptions(
             final=is_final,
             compensation=compensation,
@@ -101,6 +103,24 @@ def read_options(
         )
     except CloacaException as error:
         raise TaskValidationError(f"{task}: {error.message}", hint=error.hint) from None
+
+
+def _check_ordinary_options(waits: bool, is_map: bool) -> None:
+    """Refuses the options that a final task cannot have.
+
+    The engine refuses them too, but only after the parameters have been resolved, and the item of a
+    map would be an unknown parameter.
+    """
+    if waits:
+        raise TaskValidationError(
+            "a final task cannot have wait_for=",
+            hint="call handle.wait(...) in its function",
+        )
+    if is_map:
+        raise TaskValidationError(
+            "a final task cannot have over=",
+            hint="loop in its function, with handle.step(...) for each element",
+        )
 
 
 def check_priority(value: object) -> int:

@@ -76,15 +76,23 @@ def end_of(option: str, value: object) -> str:
     return str(value)
 
 
-def wait_timeout(option: str, value: float | timedelta | str | None) -> int | None:
+def wait_timeout(
+    option: str, value: float | timedelta | str | None, *, zero: bool = False
+) -> int | None:
     """Returns a timeout in whole microseconds; `None` and `math.inf` mean no limit.
 
+    Args:
+        option: The name of the option, for the error message.
+        value: The timeout: seconds, a timedelta, or text.
+        zero: Whether zero is allowed.
+
     Raises:
-        ConfigurationError: The value is not a duration greater than 0.
+        ConfigurationError: The value is not a duration, is negative, or is zero and `zero` is
+            false.
     """
     if value is None or value == float("inf"):
         return None
-    return duration_to_us(option, value, endless=True)
+    return duration_to_us(option, value, zero=zero, endless=True)
 
 
 def read_wait(wait_for: object, timeout: Any, on_timeout: object) -> WaitOptions | None:

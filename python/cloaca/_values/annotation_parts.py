@@ -15,9 +15,15 @@ def contains(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
     return first_part(annotation, wanted) is not None
 
 
-def first_part(annotation: Any, wanted: Callable[[Any], bool]) -> Any:
-    """Returns the first part, at any depth, for which `wanted` returns true, or `None`."""
-    return _first(annotation, wanted, set())
+def first_part(annotation: Any, wanted: Callable[[Any], bool], *, in_classes: bool = True) -> Any:
+    """Returns the first part, at any depth, for which `wanted` returns true, or `None`.
+
+    Args:
+        annotation: The annotation.
+        wanted: The function that decides about a part.
+        in_classes: Whether the fields of classes are parts.
+    """
+    return _first(annotation, wanted, set(), in_classes)
 
 
 def hints_of(kind: type) -> dict[str, Any]:
@@ -31,7 +37,7 @@ def hints_of(kind: type) -> dict[str, Any]:
         return {}
 
 
-def _first(annotation: Any, wanted: Callable[[Any], bool], seen: set[int]) -> Any:
+def _first(annotation: Any, wanted: Callable[[Any], bool], seen: set[int], in_classes: bool) -> Any:
     if id(annotation) in seen:
         return None
     seen.add(id(annotation))
@@ -45,10 +51,10 @@ def _first(annotation: Any, wanted: Callable[[Any], bool], seen: set[int]) -> An
         parts.append(kind.__value__)
     elif type(kind).__name__ == "NewType":
         parts.append(kind.__supertype__)
-    elif isinstance(kind, type) and kind.__module__ != "builtins":
+    elif in_classes and isinstance(kind, type) and kind.__module__ != "builtins":
         parts += hints_of(kind).values()
     for part in parts:
-        found = _first(part, wanted, seen)
+        found = _first(part, wanted, seen, in_classes)
         if found is not None:
             return found
     return None

@@ -2,14 +2,16 @@
 
 If an annotation contains a type of pydantic, pydantic decodes the value. If the annotation contains
 a constraint of `annotated_types`, pydantic decodes the value strictly, because msgspec ignores such
-constraints. Otherwise msgspec decodes the value. Each library is imported when it is first needed.
+constraints. The same applies to an `Enum` whose values are neither all strings nor all integers,
+which msgspec cannot decode. Otherwise msgspec decodes the value. Each library is imported when it
+is first needed.
 """
 
 from __future__ import annotations
 
 import sys
 
-from cloaca._values.annotation_parts import hints_of
+from cloaca._values.annotation_parts import contains, hints_of
 from cloaca._values.annotations import own_annotations
 from cloaca._values.constraints import has_constraints, refuse_ignored, refused_constraint
 from cloaca._values.decoding_errors import Undecodable, Unreadable
@@ -24,7 +26,7 @@ from cloaca._values.pydantic_models import (
     special_encoder,
 )
 from cloaca._values.shapes import InfoShape
-from cloaca._values.text_keys import has_other_keys
+from cloaca._values.text_keys import has_other_keys, unusable_key
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -73,9 +75,24 @@ class Decoder:
         self.kinds: Kinds
         #: The kinds of JSON in which values of the type are stored; `None` if they are not known.
         self.stored_kinds: Kinds
-        self._run, self.kinds, self.stored_kinds = make(annotation)
+        try:
+            self._run, self.kinds, self.stored_kinds = make(annotation)
+        except Unreadable as error:
+            if make is not _msgspec or not contains(annotation, _is_other_enum):
+                raise
+            self.library, self._is_strict = "pydantic", True
+            self._run, self.kinds, self.stored_kinds = _with_other_enums(annotation, error)
         #: Whether the annotation has objects whose keys are not strings.
         self.has_text_keys = has_other_keys(annotation)
+        if self.has_text_keys:
+            # A model of pydantic may convert such keys itself.
+            key = unusable_key(annotation, in_classes=not is_lax)
+            if key is not None:
+                raise Unreadable(
+                    f"keys of JSON objects are strings, and a key of type {_shown(key)} has no "
+                    "text",
+                    hint="use a list of pairs",
+                )
         # The function by which pydantic converts values of its own types to JSON.
         self._dump = special_encoder(annotation) if is_lax else None
         self._is_encoded = self._dump is not None and is_encoded(annotation)
@@ -210,6 +227,34 @@ def _constrained(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
         return pydantic_decoder(annotation, is_strict=True)
     except Unreadable as error:
         raise refused_constraint(annotation, f"it cannot decode the type: {error}") from None
+
+
+def _is_other_enum(part: Any) -> bool:
+    """Returns whether a part is an `Enum` that msgspec does not decode, such as one of floats."""
+    from enum import Enum
+
+    if not isinstance(part, type) or not issubclass(part, Enum):
+        return False
+    values = [member.value for member in part]
+    return not any(all(isinstance(value, kind) for value in values) for kind in (str, int))
+
+
+def _with_other_enums(
+    annotation: Any, refusal: Unreadable
+) -> tuple[Callable[[str], Any], Kinds, Kinds]:
+    """Returns the strict decoder of pydantic.
+
+    Raises:
+        Unreadable: pydantic is not installed, or cannot decode the annotation.
+    """
+    try:
+        import pydantic  # noqa: F401
+    except ImportError:
+        raise Unreadable(
+            str(refusal), hint="install pydantic, which decodes all enums: pip install pydantic"
+        ) from None
+    refuse_ignored(annotation, "pydantic")
+    return pydantic_decoder(annotation, is_strict=True)
 
 
 def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:

@@ -6,7 +6,10 @@ import builtins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import ClassVar
+
+    from cloaca._values.error_info import ErrorInfo
 
 
 class CloacaException(Exception):
@@ -433,17 +436,33 @@ class WaitTimeoutError(CloacaException, TimeoutError):
 class AlreadyDecidedError(WorkflowError):
     """An approval is already decided. The message says who decided, and when.
 
+    Attributes:
+        by: The name of the person who decided; `None` if the decision has no name.
+
     Example:
         >>> try:
         ...     runner.approve(wait.execution_id, wait.task_id, by="ann")
         ... except cloaca.AlreadyDecidedError as error:
-        ...     print(error)
+        ...     print(error.by, error.at)
 
     Since 1.0.
     """
 
     _default_code = "already_decided"
     _default_message = "the approval has already been decided"
+
+    by: str | None = None
+    _at_us: int | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """The time of the decision; `None` if a program made this error. Since 1.0."""
+        if self._at_us is None:
+            return None
+        # `_values.duration` imports this module, so it is not used here.
+        from datetime import UTC, datetime, timedelta
+
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._at_us)
 
 
 class ChildFailedError(TaskError):
@@ -474,6 +493,15 @@ class ChildFailedError(TaskError):
     status: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """The child's error; `None` if the child was cancelled. Since 1.0."""
+        if self.error_type is None:
+            return None
+        from cloaca._values.error_info import ErrorInfo
+
+        return ErrorInfo(self.error_type, self.error_message or "")
 
 
 # The public classes. In tracebacks and stored failures, their module is `cloaca`.

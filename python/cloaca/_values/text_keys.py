@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from cloaca._values.annotation_parts import contains
+from cloaca._values.annotation_parts import contains, first_part
+from cloaca._values.annotations import without_none
 from cloaca._values.durations import iso_duration
 from cloaca._values.type_name import type_name
 
@@ -27,6 +28,40 @@ def _is_mapping_with_other_keys(part: Any) -> bool:
     if not isinstance(kind, type) or not issubclass(kind, Mapping) or len(arguments) != 2:
         return False
     return arguments[0] not in (str, Any, object)
+
+
+def unusable_key(annotation: Any, *, in_classes: bool) -> Any:
+    """Returns a type that keys of objects in an annotation have, but that has no text; or `None`.
+
+    Args:
+        annotation: The annotation.
+        in_classes: Whether to search the fields of classes too.
+    """
+    found = first_part(annotation, _is_mapping_with_unusable_keys, in_classes=in_classes)
+    if found is None:
+        return None
+    from typing import get_args
+
+    return get_args(found)[0]
+
+
+def _is_mapping_with_unusable_keys(part: Any) -> bool:
+    from typing import get_args
+
+    return _is_mapping_with_other_keys(part) and _has_no_text(get_args(part)[0])
+
+
+def _has_no_text(key: Any) -> bool:
+    """Returns whether no value of a type can be a key of a JSON object; see `text_of_key`."""
+    from typing import get_origin
+
+    key = without_none(key)[0]
+    kind = get_origin(key) or key
+    if not isinstance(kind, type):
+        return False
+    if kind is bool or issubclass(kind, (tuple, list, set, frozenset, dict)):
+        return True
+    return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__")
 
 
 def with_text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     Arguments = tuple[list[Any], dict[str, Any]]
 
 
+# The final states in which a task has no result, and their descriptions.
+_NO_RESULT = {"Skipped": "was skipped", "Failed": "failed", "Cancelled": "was cancelled"}
+
+
 def arguments(
     call: Call,
     work: Work,
@@ -43,7 +47,7 @@ def arguments(
         if isinstance(what, Source):
             if what.kind == "resource":
                 return resources(what)
-            return read(what, context, work.task_id, work.execution_id)
+            return read(what, context, work)
         return context if what == "context" else handle
 
     return [value(what) for what in call.positional], {
@@ -92,7 +96,7 @@ def _keeps_loop_variable(work: Work, name: str) -> bool:
     return any(signature(twin).parameters[name].default is not default for twin in twins if twin)
 
 
-def read(source: Source, context: Context, task_id: str, execution_id: str) -> Any:
+def read(source: Source, context: Context, work: Work) -> Any:
     """Returns the value of a parameter.
 
     Raises:
@@ -105,14 +109,14 @@ def read(source: Source, context: Context, task_id: str, execution_id: str) -> A
     else:
         text = context._raw(source.key)
         if text is not None:
-            return decode(source, text, task_id)
+            return decode(source, text, work.task_id)
     if source.default is MISSING and source.default_of_input is not None:
         # The input may lack the field, because another program submitted the execution, or because
         # the execution is a child.
-        text = source.default_of_input(source.key, context, execution_id)
+        text = source.default_of_input(source.key, context, work.execution_id)
         if text is not None:
-            return decode(source, text, task_id)
-    return _missing(source, context, task_id)
+            return decode(source, text, work.task_id)
+    return _missing(source, context, work)
 
 
 def decode(source: Source, text: str, task_id: str) -> Any:
@@ -142,7 +146,7 @@ def decode(source: Source, text: str, task_id: str) -> Any:
         ) from error.__cause__
 
 
-def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
+def _missing(source: Source, context: Mapping[str, Any], work: Work) -> Any:
     """Returns the value for a missing key: the default, or else `None` if that is allowed.
 
     `None` is allowed for a signal, and for a result or a field of the input if the parameter
@@ -155,12 +159,12 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
         return source.default
     if source.kind == "signal":
         return None
-    what = f"task '{task_id}': parameter '{source.parameter}' has no value: "
+    what = f"task '{work.task_id}': parameter '{source.parameter}' has no value: "
     hint = "give the parameter a default, or a type that admits None"
     if source.kind == "task":
         if source.accepts_none:
             return None
-        reason, hint = _reason(source, hint)
+        reason, hint = _reason(source, hint, _status_of(source.task, work))
         what += reason
     elif source.kind == "input":
         if source.accepts_none:
@@ -175,9 +179,40 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
     raise _error(source, what, path=source.parameter, hint=hint)
 
 
-def _reason(source: Source, hint: str) -> tuple[str, str]:
-    """Returns the reason why the result of a task is missing, and a hint."""
+def _status_of(task: str | None, work: object) -> str | None:
+    """Returns the status of another task of the execution, such as `Skipped`.
+
+    Returns `None` if the status cannot be read. This is also the case for the ordinary tasks that a
+    final task names, because they belong to another execution. The status is read only for an error
+    message, so that attempts need not know the states of other tasks.
+    """
+    from cloaca import _core
+    from cloaca._values.exceptions import CloacaException
+    from cloaca._workflows.registry import registry
+
+    if not isinstance(work, _core.Work):
+        return None  # `cloaca.testing.run_task` calls the function without a runner
+    runner = registry.runner_of(work)
+    if runner is None:
+        return None
+    try:
+        tasks = runner._core.reads.execution(work.execution_id).tasks()
+    except CloacaException:
+        return None
+    return next((found.status for found in tasks if found.task_id == task), None)
+
+
+def _reason(source: Source, hint: str, status: str | None) -> tuple[str, str]:
+    """Returns the reason why the result of a task is missing, and a hint.
+
+    Args:
+        source: The source of the parameter.
+        hint: The hint that always applies.
+        status: The status of the task; `None` if it is not known.
+    """
     task, key = f"task '{source.task}'", source.key
+    if status in _NO_RESULT:
+        return f"{task} has no result, because it {_NO_RESULT[status]}", hint
     if source.maker_stores == "always":
         return f"{task} has no result, because it was skipped or failed", hint
     if source.maker_stores == "unless_none":
@@ -186,7 +221,8 @@ def _reason(source: Source, hint: str) -> tuple[str, str]:
     else:
         act = f"did not store '{key}'"
         hint = f"store the value in {task}: context[{key!r}] = ...; or {hint}"
-    others = "" if source.maker_completed else "was skipped, failed, or "
+    is_complete = source.maker_completed or status == "Completed"
+    others = "" if is_complete else "was skipped, failed, or "
     return f"{task} {others}{act}", hint
 
 

@@ -372,7 +372,8 @@ class TaskHandle:
             condition: The condition, made by `cloaca.signal`, `cloaca.delay`, `cloaca.until`,
                 `cloaca.any_of` or `cloaca.all_of`. Here, the `key` of a signal is the key itself,
                 not a path into the context.
-            timeout: Maximum time to wait: seconds, a timedelta, or text such as `"48h"`.
+            timeout: Maximum time to wait: seconds, a timedelta, or text such as `"48h"`. With 0,
+                the call raises an error unless the condition already holds.
             type: The type of the signal's data. If omitted, the data is plain JSON.
 
         Returns:
@@ -382,7 +383,7 @@ class TaskHandle:
 
         Raises:
             WaitTimeoutError: The wait timed out. Later attempts raise the same error.
-            ConfigurationError: The timeout cannot be read.
+            ConfigurationError: The timeout cannot be read or is negative.
             TaskValidationError: The key or the condition is not valid, or an item of a map makes
                 the call.
 
@@ -394,7 +395,7 @@ class TaskHandle:
         from cloaca._tasks.wait_options import wait_timeout
         from cloaca._workers.step_waits import literal_condition
 
-        timeout_us = wait_timeout("timeout", timeout)
+        timeout_us = wait_timeout("timeout", timeout, zero=True)
         definition = literal_condition(self.task_id, key, condition)
         steps = self._own_steps()
         return steps.park("wait", key, definition, timeout_us, type, self._is_async)

@@ -308,8 +308,11 @@ class WorkflowBuilder:
             finale = Finale(self._name, ordinary, finals, self._input, names)
             data["finals"], handlers = finale.definitions, finale.handlers
         note_producers(tasks, handlers)
-        if self._returns is not None and tasks[self._returns].returns_value:
-            self._output = self._returns
+        if self._returns is not None:
+            returning = tasks[self._returns]
+            # The results of a map are not in the context, so they cannot be the output.
+            if returning.returns_value and returning.options.map is None:
+                self._output = self._returns
         output = linker.output_keys(self._output)
         if self._output is not None:
             data["output"] = output[0] if isinstance(self._output, str) else output

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from cloaca._core import Context
     from cloaca._retry.policy import RetryPolicy
+    from cloaca._tasks.conditions import Condition
+    from cloaca._tasks.trigger_rule import TriggerRule
+    from cloaca._workflows.task import TaskReference
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -46,12 +49,21 @@ if TYPE_CHECKING:
         retry_policy: Mapping[str, Any] | None = None,
         on_success: Callable[[str, Context], object] | None = None,
         on_failure: Callable[[str, str, Context], object] | None = None,
+        trigger_rule: str | TriggerRule | None = None,
+        trigger_rules: str | TriggerRule | None = None,
         timeout: float | timedelta | str | None = None,
         timeout_seconds: float | timedelta | str | None = None,
         priority: int | None = None,
         max_context_bytes: int | None = None,
+        wait_for: Condition | None = None,
+        wait_timeout: float | timedelta | str | None = None,
+        on_timeout: str | None = None,
         compensate: Callable[..., object] | None = None,
         compensate_failed: bool = False,
+        over: TaskReference | Mapping[str, TaskReference] | None = None,
+        parallel: int | None = None,
+        batch: int | None = None,
+        tolerate: float | None = None,
         finals: Iterable[Callable[..., Any]] = (),
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
@@ -75,12 +87,21 @@ def workflow(
     retry_policy: Mapping[str, Any] | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
+    trigger_rule: str | TriggerRule | None = None,
+    trigger_rules: str | TriggerRule | None = None,
     timeout: float | timedelta | str | None = None,
     timeout_seconds: float | timedelta | str | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
+    wait_for: Condition | None = None,
+    wait_timeout: float | timedelta | str | None = None,
+    on_timeout: str | None = None,
     compensate: Callable[..., object] | None = None,
     compensate_failed: bool = False,
+    over: TaskReference | Mapping[str, TaskReference] | None = None,
+    parallel: int | None = None,
+    batch: int | None = None,
+    tolerate: float | None = None,
     finals: Iterable[Callable[..., Any]] = (),
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Define a workflow whose only task is the decorated function.
@@ -107,12 +128,25 @@ def workflow(
         retry_policy: A complete retry policy as a dict.
         on_success: A function to call once the completion is durable.
         on_failure: A function to call once the failure is durable.
+        trigger_rule: A condition about the input, such as `cloaca.context_value(...)`. If it does
+            not hold, the function is skipped.
+        trigger_rules: Another name for `trigger_rule`.
         timeout: Maximum duration of one attempt: seconds, a timedelta, or a string such as `"1h"`.
         timeout_seconds: Another name for `timeout`.
         priority: The priority, from -32768 to 32767; higher priorities start first.
         max_context_bytes: Maximum size of the result, and of all recorded steps together, in bytes.
+        wait_for: The condition that the function waits for before it starts, such as
+            `cloaca.signal("paid", key="order_id")`.
+        wait_timeout: Maximum time of the wait.
+        on_timeout: The outcome if the wait times out: `"fail"`, `"skip"` or `"continue"`.
         compensate: A function that undoes the effects of the workflow; see `task`.
         compensate_failed: Whether `compensate` also runs if the function failed or was cancelled.
+        over: The list over which the function runs, with one item per element: a field of the
+            input. The output of the execution is then its final context, and `result.of(function)`
+            returns the results of the items.
+        parallel: Maximum number of items that run at once.
+        batch: Maximum number of elements in one item.
+        tolerate: Maximum number of items that may fail, or their share as a fraction.
         finals: Functions that run after the execution has ended, each decorated with
             `@cloaca.task(final=...)` outside of any workflow.
 
@@ -154,12 +188,21 @@ def workflow(
         "retry_policy": retry_policy,
         "on_success": on_success,
         "on_failure": on_failure,
+        "trigger_rule": trigger_rule,
+        "trigger_rules": trigger_rules,
         "timeout": timeout,
         "timeout_seconds": timeout_seconds,
         "priority": priority,
         "max_context_bytes": max_context_bytes,
+        "wait_for": wait_for,
+        "wait_timeout": wait_timeout,
+        "on_timeout": on_timeout,
         "compensate": compensate,
         "compensate_failed": compensate_failed,
+        "over": over,
+        "parallel": parallel,
+        "batch": batch,
+        "tolerate": tolerate,
     }
     final_tasks = _finals(finals)
 

@@ -134,7 +134,7 @@ impl Execution {
             }
             Outcome::Snooze { after } => {
                 // The event stores the start time, because the row of the task no longer contains it.
-                let started_at = self.task(finish.task).started_at;
+                let started_at = self.task(finish.task).unrecorded_start();
                 let data = serde_json::json!({ "delay_us": after, "started_at": started_at });
                 let data = Json::encode(&data).ok();
                 changes.record(
@@ -151,7 +151,7 @@ impl Execution {
                 self.park(finish.task, finish.claim, *park, now, &mut changes);
             }
             Outcome::Released => {
-                let started_at = self.task(finish.task).started_at;
+                let started_at = self.task(finish.task).unrecorded_start();
                 let data = started_at.map(|at| serde_json::json!({ "started_at": at }));
                 changes.record(
                     now,
@@ -230,7 +230,7 @@ impl Execution {
             let data = serde_json::json!({
                 "error": error_of(&failure),
                 "delay_us": delay,
-                "started_at": self.task(ordinal).started_at,
+                "started_at": self.task(ordinal).unrecorded_start(),
             });
             changes.record(
                 now,

@@ -122,7 +122,7 @@ pub(super) fn erased_by_retry<'a>(
     tasks
         .filter_map(|ordinal| {
             let task = execution.task(ordinal);
-            task_end(ordinal, task, task.started_at)
+            task_end(ordinal, task, task.unrecorded_start())
         })
         .chain(execution_end(execution))
 }
@@ -184,7 +184,7 @@ fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEven
         task.status,
         TaskStatus::Running | TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled
     );
-    if let Some(started_at) = task.started_at.filter(|_| ran) {
+    if let Some(started_at) = task.unrecorded_start().filter(|_| ran) {
         let kind = HistoryKind::TaskStarted;
         events.push(task_event(ordinal, task, started_at, kind, None));
     }
@@ -232,7 +232,7 @@ fn task_event(
     data: Option<Json>,
 ) -> HistoryEvent {
     HistoryEvent {
-        attempt: (task.attempt > 0).then_some(task.attempt),
+        attempt: Some(task.attempts_begun()).filter(|attempt| *attempt > 0),
         runner: task.runner,
         ..event(time, kind, Some(ordinal), data)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::control::seconds_text;
 use super::map_elements::MapElements;
+use super::path::lookup;
 use super::recovery::{is_suspect, without_probe};
 use super::{Changes, Execution, Finish, NEVER, Outcome, TaskLimits, retry_delay, should_retry};
 use crate::types::{
@@ -209,7 +210,16 @@ impl Execution {
         }
         let definition = self.definition(ordinal);
         let spec = definition.over.clone().unwrap_or_default();
-        MapElements::split(&definition.id, &spec, &view)
+        MapElements::split(&definition.id, &spec, &view).map_err(|problem| {
+            let mut paths = (spec.lists.values()).filter(|path| lookup(&view, path).is_none());
+            let absent = paths.find_map(|path| Some((path, self.absent_result(ordinal, path)?)));
+            absent.map_or(problem, |(path, absent)| {
+                format!(
+                    "task '{}' runs over the list '{path}', but {absent}",
+                    definition.id
+                )
+            })
+        })
     }
 
     fn close_map_wait(

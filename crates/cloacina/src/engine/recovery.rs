@@ -53,7 +53,7 @@ impl Execution {
             .filter(|(_, claim)| claim.runner == dead)
             .collect();
         for (ordinal, claim) in lost {
-            let data = serde_json::json!({ "started_at": self.task(ordinal).started_at });
+            let data = serde_json::json!({ "started_at": self.task(ordinal).unrecorded_start() });
             recovery.changes.record(
                 now,
                 HistoryKind::TaskRescued,

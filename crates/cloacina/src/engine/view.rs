@@ -40,6 +40,30 @@ impl Execution {
     }
 }
 
+impl Execution {
+    /// J7: returns the reason why the context of `task` has no value at `path`, if the path leads into the result of a task
+    /// that did not complete.
+    pub(super) fn absent_result(&self, task: Ordinal, path: &str) -> Option<String> {
+        let is_at_path = |key: &str| {
+            let rest = path.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let ancestors = self.workflow.graph().ancestors(task).into_iter();
+        let reasons = ancestors.filter(|from| is_at_path(self.definition(*from).result_key()));
+        let mut reasons = reasons.filter_map(|from| {
+            let reason = match self.task(from).status {
+                TaskStatus::Skipped => "was skipped",
+                TaskStatus::Failed => "failed",
+                TaskStatus::Cancelled => "was cancelled",
+                _ => return None,
+            };
+            let id = &self.definition(from).id;
+            Some(format!("task '{id}' has no result, because it {reason}"))
+        });
+        reasons.next_back()
+    }
+}
+
 impl Views {
     /// Clears the cache. This is needed when completed tasks run again.
     pub fn clear(&mut self) {

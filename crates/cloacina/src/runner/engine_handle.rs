@@ -75,8 +75,7 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        // After this time without an answer, a connection gives up on the server. The runner then has enough time left
-        // to try again within a caller's `db_timeout`, and to send a heartbeat before the lease expires.
+        // How long a connection waits for an answer. The runner can then try again before `db_timeout` and its lease end.
         let patience = (options.config.db_timeout / 2).min(options.config.lease_ttl / 3);
         let how = StoreOptions {
             schema,
@@ -86,6 +85,7 @@ impl EngineHandle {
             // Half of `db_timeout`, so that a caller's request can be tried twice.
             busy_timeout: Some(options.config.db_timeout / 2),
             patience: Some(patience.max(Duration::from_secs(1))),
+            statement_timeout: None,
             read_only: false,
         };
         let opened = open_store(url, &how)?;

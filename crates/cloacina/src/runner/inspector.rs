@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::open::{StoreOptions, open_store};
 use crate::engine::{Execution, history_of};
 use crate::runtime::{Ended, Mailbox, Message, Subscriptions, WorkQueues, process};
 use crate::store::{ListQuery, RunnerRow, Store, StoredDefinition};
@@ -12,7 +11,7 @@ use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
     HistoryEvent, HistoryKind, Labels, LogChunk, Offer, Presence, Progress, StepKind, StepRecord,
-    SystemClock, TaskRecord, TaskStatus, Timestamp, WaitKind,
+    TaskRecord, TaskStatus, Timestamp, WaitKind,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -75,26 +74,6 @@ impl std::ops::Deref for RunnerView {
 }
 
 impl Inspector {
-    /// Opens a database, in a PostgreSQL schema if one is given.
-    ///
-    /// # Errors
-    /// `UrlInvalid`; `Configuration` for an invalid schema; `Database`, `Connection` or `Migration` when the database does
-    /// not exist, cannot be opened or has another schema version.
-    pub fn open(url: &str, schema: Option<&str>, access: Access) -> Result<Self, Error> {
-        let migrating = access == Access::Migrating;
-        let how = StoreOptions {
-            schema,
-            auto_migrate: migrating,
-            create: migrating,
-            connections: None,
-            busy_timeout: None,
-            patience: None,
-            read_only: access == Access::ReadOnly,
-        };
-        let opened = open_store(url, &how)?;
-        Ok(Self::new(opened.store, Arc::new(SystemClock)))
-    }
-
     /// Creates an inspector of an open store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {

@@ -90,12 +90,7 @@ impl Inspector {
     /// `Configuration` for an `id_prefix` that is not the beginning of an id; `Database` or `Connection`.
     pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
         let Some(query) = self.query(filter)? else {
-            return Ok(ListPage {
-                items: Vec::new(),
-                next: None,
-                prev: None,
-                scanned: None,
-            });
+            return Ok(ListPage::empty());
         };
         let Listed {
             mut ids,

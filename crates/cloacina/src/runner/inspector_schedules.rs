@@ -33,17 +33,24 @@ impl Inspector {
     /// `ScheduleInvalid` for an invalid option; `WorkflowInputInvalid` if the workflow is defined in this process and the
     /// input does not have the declared type; `Database` or `Connection`.
     pub fn add_schedule(&self, new: &CronSchedule) -> Result<ScheduleRecord, Error> {
+        Ok(self.put_schedule(new)?.0)
+    }
+
+    /// Creates a schedule like [`add_schedule`](Self::add_schedule). Also returns whether the schedule is new.
+    ///
+    /// # Errors
+    /// See [`add_schedule`](Self::add_schedule).
+    pub fn put_schedule(&self, new: &CronSchedule) -> Result<(ScheduleRecord, bool), Error> {
         let now = self.now();
-        let record = new
-            .clone()
-            .into_options()?
-            .record(ScheduleId::generate(), now)?;
+        let id = ScheduleId::generate();
+        let record = new.clone().into_options()?.record(id, now)?;
         let cron = schedule::cron_of(&record)?;
         let registered = schedule_rows::register(&*self.store, &record, |known| {
             schedule::registered_again(known, &record, &cron, now)
         })?;
         self.notify_runners();
-        Ok(registered)
+        let is_new = registered.id == id;
+        Ok((registered, is_new))
     }
 
     /// F3: starts a schedule's workflow for each due time from `from` to `to` (inclusive) for which the schedule has not

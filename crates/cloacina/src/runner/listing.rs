@@ -122,6 +122,18 @@ pub struct ListPage {
     pub scanned: Option<Scanned>,
 }
 
+impl ListPage {
+    /// The page of a listing that no execution can satisfy.
+    pub(super) const fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+            prev: None,
+            scanned: None,
+        }
+    }
+}
+
 /// A page of a listing whose executions have all their data.
 pub(super) struct FullPage {
     pub(super) items: Vec<Ended>,

@@ -69,6 +69,8 @@ pub(super) struct StoreOptions<'a> {
     pub(super) busy_timeout: Option<Duration>,
     /// Maximum time that the PostgreSQL server may take to answer; then the connection is closed. `None` means the default.
     pub(super) patience: Option<Duration>,
+    /// Maximum time that PostgreSQL may take for a statement; then the server ends the statement. `None` means the default.
+    pub(super) statement_timeout: Option<Duration>,
     /// Whether the database refuses all writes of this store.
     pub(super) read_only: bool,
 }
@@ -136,6 +138,9 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStor
             options.read_only = how.read_only;
             if let Some(patience) = how.patience {
                 options.answer_timeout = patience;
+            }
+            if let Some(timeout) = how.statement_timeout {
+                options.statement_timeout = timeout;
             }
             let store = match how.connections {
                 Some(connections) => PostgresStore::open_within(&options, connections),

@@ -4,7 +4,6 @@ use super::open_options::wait_for;
 use super::{DefaultRunner, EngineHandle, Inspector};
 use crate::engine::{MAX_SIGNAL_DATA, MAX_SIGNAL_KEY};
 use crate::runtime::{Answer, Control, Message, send_directly};
-use crate::store::WaitQuery;
 use crate::types::{
     Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, NewSignal, Sent, Timestamp,
     WaitKind, WaitRow,
@@ -116,7 +115,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    fn of(row: WaitRow) -> Self {
+    pub(super) fn of(row: WaitRow) -> Self {
         #[derive(Default, serde::Deserialize)]
         struct Detail {
             title: Option<String>,
@@ -170,27 +169,6 @@ pub struct WaitPage {
     pub next: Option<String>,
     /// The cursor of the previous page, if there may be one.
     pub prev: Option<String>,
-}
-
-/// Number of waits on a page if the filter has no limit.
-const PAGE: usize = 50;
-/// The first character of a cursor that leads to older waits.
-const BACK: char = '-';
-
-fn position(cursor: &str) -> Option<(Timestamp, ExecutionId, i64, u32)> {
-    let mut parts = cursor.split('.');
-    let position = (
-        Timestamp(parts.next()?.parse().ok()?),
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-    );
-    parts.next().is_none().then_some(position)
-}
-
-fn cursor_of(row: &WaitRow) -> String {
-    let ordinal = row.task.map_or(-1, i64::from);
-    format!("{}.{}.{ordinal}.{}", row.since.0, row.execution, row.slot)
 }
 
 /// Refuses a signal that cannot be stored.
@@ -276,64 +254,6 @@ impl Inspector {
         let sent = send_directly(&*self.store, &*self.clock, signals)?;
         self.notify_own_runner();
         Ok(sent)
-    }
-
-    /// Lists open waits, oldest first, page by page.
-    ///
-    /// # Errors
-    /// `Configuration` for an invalid cursor; `Database` or `Connection`.
-    pub fn waits(&self, filter: &WaitFilter) -> Result<WaitPage, Error> {
-        let cursor = filter.cursor.as_deref().unwrap_or_default();
-        let (text, descending) = match cursor.strip_prefix(BACK) {
-            Some(text) => (text, true),
-            None => (cursor, false),
-        };
-        let after = match &filter.cursor {
-            None => None,
-            Some(cursor) => Some(position(text).ok_or_else(|| {
-                let message = format!("'{cursor}' is not a cursor of a list of waits");
-                Error::new(ErrorCode::Configuration, message)
-            })?),
-        };
-        let limit = if filter.limit == 0 {
-            PAGE
-        } else {
-            filter.limit
-        };
-        let names = [&filter.name, &filter.workflow];
-        if names.into_iter().flatten().any(|name| name.contains('\0')) {
-            return Ok(WaitPage::default());
-        }
-        let mut rows = self.store.waits(&WaitQuery {
-            name: filter.name.clone(),
-            workflow: filter.workflow.clone(),
-            execution: filter.execution,
-            kinds: filter.kind.map_or_else(
-                || vec![WaitKind::Signal, WaitKind::Approval],
-                |kind| vec![kind],
-            ),
-            after,
-            descending,
-            limit: limit.saturating_add(1),
-        })?;
-        let more = rows.len() > limit && filter.execution.is_none();
-        if filter.execution.is_none() {
-            rows.truncate(limit);
-        }
-        if descending {
-            rows.reverse();
-        }
-        let (first, last) = (rows.first(), rows.last());
-        // A page that was reached through `prev` has a next page: the page that `prev` was taken from.
-        let next = last.filter(|_| more || descending).map(cursor_of);
-        let is_first = filter.cursor.is_none() || (descending && !more);
-        let prev = first.filter(|_| !is_first && filter.execution.is_none());
-        let prev = prev.map(|row| format!("{BACK}{}", cursor_of(row)));
-        Ok(WaitPage {
-            items: rows.into_iter().map(Wait::of).collect(),
-            next,
-            prev,
-        })
     }
 
     /// Adds to each `Waiting` reason the number of signals that were sent with the same name but with another key.

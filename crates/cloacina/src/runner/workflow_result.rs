@@ -286,8 +286,8 @@ impl TaskResult {
         Self {
             task_id: id.to_owned(),
             status: record.status,
-            attempts: record.attempt,
-            started_at: record.started_at,
+            attempts: record.attempts_begun(),
+            started_at: record.attempt_started_at(),
             ended_at: record.ended_at,
             error: error.map(|failure| ErrorInfo::new(failure, Some(id.to_owned()))),
             skip_reason: record.skip.as_ref().map(|skip| skip.reason.clone()),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::ExecutionId;
+use super::{ExecutionId, Timestamp};
 
 /// The kind of an error. The name of a code is public and stable.
 ///
@@ -120,6 +120,19 @@ pub struct Error {
     pub message: String,
     /// How to fix the problem, if the library knows.
     pub hint: Option<String>,
+    /// The earlier decision, if the code is [`ErrorCode::AlreadyDecided`].
+    pub decided: Option<Box<Decided>>,
+}
+
+/// The person and the time of a decision about an approval.
+///
+/// Since 1.0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The name of the person, if the decision has one.
+    pub by: Option<String>,
+    /// The time of the decision.
+    pub at: Timestamp,
 }
 
 impl Error {
@@ -130,6 +143,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            decided: None,
         }
     }
 

@@ -41,7 +41,7 @@ pub use child::{
     OwnTimeout, ParentEnd, ParentLink, Post, RootStart, RunInput, Runs, RunsBeside,
 };
 pub use context::{Context, Delta};
-pub use error::{Error, ErrorCode, nearest};
+pub use error::{Decided, Error, ErrorCode, nearest};
 pub use failure::{Failure, FailureKind};
 pub use history::{HistoryEvent, HistoryKind};
 pub use id::{DefinitionId, ExecutionId, InboxId, Ordinal, RunnerId, ScheduleId};

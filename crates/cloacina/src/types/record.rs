@@ -124,6 +124,31 @@ impl TaskRecord {
             _ => None,
         }
     }
+
+    /// Returns the attempt, and its first start, if the function has ended in order to wait and the attempt continues
+    /// when the wait is over (T5). `attempt` does not include this attempt during the wait.
+    fn begun(&self) -> Option<(u32, Timestamp)> {
+        let begun = self.wait.as_ref()?.begun;
+        begun.filter(|(attempt, _)| *attempt >= self.attempt)
+    }
+
+    /// Returns the number of attempts that have begun. Includes the attempt of a function that waits.
+    #[must_use]
+    pub fn attempts_begun(&self) -> u32 {
+        self.begun().map_or(self.attempt, |(attempt, _)| attempt)
+    }
+
+    /// Returns the start of the last attempt. If the function has waited, this is its first start in the attempt, not the
+    /// start after the wait, which is `started_at`.
+    #[must_use]
+    pub fn attempt_started_at(&self) -> Option<Timestamp> {
+        self.begun().map_or(self.started_at, |(_, at)| Some(at))
+    }
+
+    /// Returns `started_at`, if no event of a wait contains the start of this attempt.
+    pub(crate) fn unrecorded_start(&self) -> Option<Timestamp> {
+        self.started_at.filter(|_| self.begun().is_none())
+    }
 }
 
 /// The state of one execution with all its tasks.

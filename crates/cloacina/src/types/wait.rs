@@ -418,6 +418,9 @@ pub struct TaskWait {
     /// claim was returned (Q3).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_run: bool,
+    /// The attempt whose function last ended in order to wait, and the first start of the function in this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<(u32, Timestamp)>,
     /// How often the execution was retried after a compensation of the task had completed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub compensated: u32,

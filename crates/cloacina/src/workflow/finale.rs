@@ -128,6 +128,16 @@ fn problem_of(
         let problem = "has wait_for=, which a final task cannot have".to_owned();
         return Some((problem, Some(hint)));
     }
+    if task.over.is_some() {
+        let hint = match task.role {
+            Some(FinalRole::Compensation { .. }) => {
+                "leave over= out: the compensation receives the list of the map's results"
+            }
+            _ => "loop in its function, with handle.step(...) for each element",
+        };
+        let problem = "has over=, which a final task cannot have".to_owned();
+        return Some((problem, Some(hint.to_owned())));
+    }
     // Q2: under the key `error`, the input of the final tasks has the error of the execution. They therefore cannot
     // read the result of a task, or the field of the input, that is named `error`.
     let mut keys = task.parameters.iter().map(Parameter::key);

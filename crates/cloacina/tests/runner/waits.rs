@@ -305,6 +305,7 @@ fn l11_second_decision_is_refused() {
         );
         let error = engine.control(id, approve("bob")).unwrap_err();
         assert_eq!(error.code, ErrorCode::AlreadyDecided);
+        assert_eq!(error.decided.as_ref().unwrap().by.as_deref(), Some("ann"));
         assert!(
             error.message.contains("approved by ann"),
             "{}",

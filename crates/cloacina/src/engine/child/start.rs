@@ -268,7 +268,7 @@ impl Execution {
                     "task '{}' passes '{name}' to workflow '{}' from the path '{path}', but {}",
                     definition.id,
                     spec.workflow,
-                    missing(view, path)
+                    (self.absent_result(ordinal, path)).unwrap_or_else(|| missing(view, path))
                 ));
             };
             input.set(name.as_str(), value.into_owned());

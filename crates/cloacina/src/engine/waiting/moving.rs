@@ -142,6 +142,7 @@ impl Execution {
         if wait.passed && !waits_again {
             return Some(Arc::new(TaskWait {
                 has_run: false,
+                begun: None,
                 ..(**wait).clone()
             }));
         }

@@ -113,6 +113,11 @@ impl Execution {
         let is_paused = self.record.status == ExecutionStatus::Paused;
         self.note_ran(ordinal, changes);
         let task = self.task_mut(ordinal);
+        let start = task.unrecorded_start();
+        if let Some(start) = start {
+            let wait = task.wait.get_or_insert_default();
+            Arc::make_mut(wait).begun = Some((task.attempt, start));
+        }
         task.attempt -= 1;
         task.runner = None;
         task.started_at = None;
@@ -121,7 +126,7 @@ impl Execution {
         } else {
             TaskStatus::Ready
         };
-        self.open_wait(ordinal, open, Some(claim), now, changes);
+        self.open_wait(ordinal, open, Some((claim, start)), now, changes);
         self.begin_runs(ordinal, now, changes);
     }
 
@@ -136,26 +141,31 @@ impl Execution {
         (self.leaves_of(ordinal, &park.condition, &Context::new(), now)).ok()
     }
 
+    /// Opens a wait. `attempt`: the claim of the attempt whose function waits, and the attempt's start, if no earlier event
+    /// contains this start.
     pub(in crate::engine) fn open_wait(
         &mut self,
         ordinal: Ordinal,
         open: OpenWait,
-        claim: Option<Claim>,
+        attempt: Option<(Claim, Option<Timestamp>)>,
         now: Timestamp,
         changes: &mut Changes,
     ) {
-        let data = serde_json::json!({
+        let mut data = serde_json::json!({
             "for": self.names_of(ordinal, &open),
             "deadline": open.deadline.map(Timestamp::to_rfc3339),
             "step": open.park.as_ref().map(|park| &park.key),
         });
+        if let Some((_, Some(start))) = attempt {
+            data["started_at"] = serde_json::json!(start);
+        }
         changes.record(
             now,
             HistoryKind::Waiting,
-            claim.map(|claim| (ordinal, claim)),
+            attempt.map(|(claim, _)| (ordinal, claim)),
             Json::encode(&data).ok(),
         );
-        if claim.is_none()
+        if attempt.is_none()
             && let Some(event) = changes.history.last_mut()
         {
             event.task = Some(ordinal);

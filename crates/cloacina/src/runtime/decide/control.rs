@@ -7,8 +7,8 @@ use crate::runtime::step::Step;
 use crate::runtime::{Control, Reply};
 use crate::store::Store;
 use crate::types::{
-    Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Ordinal, StepDrop,
-    Timestamp, nearest,
+    Decided, Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Ordinal,
+    StepDrop, Timestamp, nearest,
 };
 use crate::workflow::{Workflow, complete_approval_data};
 
@@ -153,12 +153,18 @@ fn decide(
             } else {
                 "rejected"
             };
-            let by = (earlier.by).map_or_else(String::new, |by| format!(" by {by}"));
+            let by = (earlier.by.as_ref()).map_or_else(String::new, |by| format!(" by {by}"));
             let message = format!(
                 "'{task}' of execution {id} was already {what}{by} at {}",
                 earlier.at.to_rfc3339()
             );
-            Err(Error::new(ErrorCode::AlreadyDecided, message))
+            Err(Error {
+                decided: Some(Box::new(Decided {
+                    by: earlier.by,
+                    at: earlier.at,
+                })),
+                ..Error::new(ErrorCode::AlreadyDecided, message)
+            })
         }
     }
 }

@@ -16,8 +16,8 @@ use super::url::{PostgresOptions, TargetSession};
 use crate::store::{Report, StoreError};
 
 /// Settings of every session. The planner settings make query plans independent of table statistics, which a new table
-/// does not have (see decision 011). The timeouts end a transaction or statement whose client has vanished.
-const SETTINGS: [(&str, &str); 9] = [
+/// does not have (see decision 011). The timeout ends a transaction whose client has vanished.
+const SETTINGS: [(&str, &str); 8] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -26,7 +26,6 @@ const SETTINGS: [(&str, &str); 9] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("max_parallel_workers_per_gather", "0"),
     ("idle_in_transaction_session_timeout", "10s"),
-    ("statement_timeout", "60s"),
 ];
 
 /// Returns the settings of a session, except settings that are in the URL's `options`.
@@ -34,11 +33,16 @@ fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
     // The lock timeout is shorter than the client's timeout, so that the server reports the error first. The connection
     // then stays usable.
     let lock_timeout = options.answer_timeout.mul_f64(0.8).as_millis();
+    let statement_timeout = options.statement_timeout.as_millis();
     let given = options.options.as_deref().unwrap_or_default();
     SETTINGS
         .map(|(name, value)| (name, value.to_owned()))
         .into_iter()
-        .chain([("lock_timeout", format!("{lock_timeout}ms"))])
+        .chain([
+            ("lock_timeout", format!("{lock_timeout}ms")),
+            // Also ends a statement whose client has vanished.
+            ("statement_timeout", format!("{statement_timeout}ms")),
+        ])
         .filter(|(name, _)| !given.contains(name))
         .chain((options.read_only).then(|| ("default_transaction_read_only", "on".to_owned())))
         .collect()
@@ -295,7 +299,10 @@ mod tests {
     fn lock_timeout_is_shorter_than_client_timeout() {
         let settings = settings_of("postgresql://u@h/d");
         assert!(settings.contains("-c lock_timeout=4000ms"), "{settings}");
-        assert!(settings.contains("-c statement_timeout=60s"), "{settings}");
+        assert!(
+            settings.contains("-c statement_timeout=60000ms"),
+            "{settings}"
+        );
     }
 
     #[test]

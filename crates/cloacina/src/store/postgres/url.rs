@@ -109,6 +109,8 @@ pub struct PostgresOptions {
     /// Maximum time to wait for an answer from the server before the connection is dropped. For a runner, it is at
     /// most a third of a lease, so that a heartbeat can still be sent in time over a new connection.
     pub answer_timeout: Duration,
+    /// Maximum time that the server may take for a statement before it ends the statement.
+    pub statement_timeout: Duration,
     /// Whether the server must refuse all writes of the sessions.
     pub read_only: bool,
     /// Server settings in command-line form (libpq's `options`).
@@ -213,6 +215,7 @@ impl PostgresOptions {
                 .unwrap_or_else(|| "cloaca".to_owned()),
             connect_timeout: timeout(or_variable("connect_timeout", "PGCONNECT_TIMEOUT"))?,
             answer_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_mins(1),
             read_only: false,
             options: or_variable("options", "PGOPTIONS"),
             tls,
