@@ -303,7 +303,16 @@ def test_asgi_answers_503_until_the_database_can_be_opened(
     start, body = ask(app, path=path, method="HEAD")
     assert (start["status"], body["body"]) == (503, b"")
     cloaca.DefaultRunner(url).shutdown()
-    assert ask(app, path=path)[0]["status"] == 200
+    start, _, *_ = ask(app, path=path)
+    assert start["status"] == 200
+    # The answer without a service has all security headers of the service.
+    secure = {
+        (name, value)
+        for name, value in start["headers"]
+        if name not in (b"content-type", b"content-length", b"cache-control", b"etag")
+    }
+    assert (b"x-frame-options", b"DENY") in secure
+    assert secure <= set(headers.items())
 
 
 def test_wsgi_answers_503_until_the_database_can_be_opened(

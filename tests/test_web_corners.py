@@ -143,7 +143,6 @@ def test_raw_download_has_the_value_of_the_tenant(fresh_postgres: Callable[[], s
         admin.create_tenant(cloaca.TenantConfig(name, f"{name}_{url.rpartition('/')[2][:20]}"))
         with cloaca.DefaultRunner.with_schema(url, name) as runner:
             ids[name] = runner.execute("corners", {"tenant": name}).execution_id
-    # A server needs the schema of the database itself, too.
     cloaca.DefaultRunner(url).shutdown()
     with cloaca.web.serve(url, token=TOKEN) as server:
         api = f"{server.url}api/v1/executions"

@@ -156,3 +156,61 @@ def test_malformed_requests_are_refused(database: str) -> None:
         assert code(masked) == (422, "invalid_parameter")
         assert code(call(f"{api}executions?id=xyz")) == (422, "invalid_parameter")
         assert code(call(f"{api}meta?tenant=nobody")) == (422, "invalid_parameter")
+
+
+def test_schedule_that_exists_is_answered_with_200(database: str) -> None:
+    cloaca.DefaultRunner(database).shutdown()
+    with cloaca.web.serve(database, token=TOKEN) as server:
+        url = f"{server.url}api/v1/schedules"
+        body = {"workflow": "etl", "cron": "0 3 * * *"}
+        first, second = call(url, "POST", body), call(url, "POST", body)
+        assert (first.status, second.status) == (201, 200)
+        assert second.json()["id"] == first.json()["id"]
+        assert second.headers["location"] == first.headers["location"]
+        other = call(url, "POST", {**body, "name": "other"})
+        assert other.status == 201
+
+
+def test_error_of_a_body_names_the_member_in_plain_words(database: str) -> None:
+    cloaca.DefaultRunner(database).shutdown()
+    with cloaca.web.serve(database, token=TOKEN) as server:
+        api = f"{server.url}api/v1"
+        for path, body, detail in [
+            ("schedules", {"workflow": "etl"}, "the body: the member 'cron' is missing"),
+            ("executions/bulk", {"action": "stop"}, "'stop' is not one of cancel, pause"),
+            ("executions", {"workflow": 7}, "/workflow: it must be a string, not 7"),
+            (
+                "schedules",
+                {"workflow": "etl", "cron": "* * * * *", "enabled": "no"},
+                "/enabled: it must be true or false, not a string",
+            ),
+        ]:
+            refused = call(f"{api}/{path}", "POST", body)
+            assert code(refused) == (422, "invalid_parameter"), refused.body
+            assert detail in refused.json()["detail"]
+        refused = call(f"{api}/schedules", "POST", {"workflow": "etl", "corn": "* * * * *"})
+        assert code(refused) == (400, "unknown_parameter")
+        assert refused.json()["hint"] == "did you mean 'cron'?"
+
+
+def test_activity_answers_conditional_requests(database: str) -> None:
+    with cloaca.WorkflowBuilder("requests_activity"):
+
+        @cloaca.task
+        def only(context: cloaca.Context) -> None:
+            pass
+
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        url = f"{server.url}api/v1/activity"
+
+        def ask(tag: str) -> Answer:
+            return call(url, headers={"If-None-Match": tag})
+
+        # The tag also changes with the intervals, about once in 17 minutes, so this is tried again.
+        wait_until(lambda: ask(call(url).headers["etag"]).status == 304)
+        tag = call(url).headers["etag"]
+        runner.execute("requests_activity")
+        assert ask(tag).status == 200

@@ -92,7 +92,7 @@ impl Access {
     }
 
     /// Restricts the access to the given tenants. Requests that name no tenant, which use the default schema, are then
-    /// refused. Since 1.0.
+    /// refused, except the list of tenants. Since 1.0.
     pub fn tenants(mut self, tenants: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tenants = Some(tenants.into_iter().map(Into::into).collect());
         self

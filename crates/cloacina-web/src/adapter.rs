@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use crate::access::Access;
 use crate::gate;
-use crate::router::router;
+use crate::router::{SECURITY_HEADERS, router};
 use crate::web::Web;
 
 /// The head of a request, as an adapter passes it.
@@ -103,7 +103,7 @@ impl Adapter {
             task: None,
         };
         let (Some(mut parts), Some(runtime)) = (parts(head), &self.runtime) else {
-            answer.push(Part::Head(400, Vec::new()));
+            answer.push(Part::Head(400, security_headers()));
             answer.push(Part::End);
             return exchange;
         };
@@ -152,6 +152,16 @@ impl fmt::Debug for Adapter {
             .field("web", &self.web)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the security headers, for an answer that the router does not make.
+#[must_use]
+pub fn security_headers() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let pairs = SECURITY_HEADERS.iter();
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    pairs
+        .map(|(name, value)| (bytes(name), bytes(value)))
+        .collect()
 }
 
 /// Converts a head to the router's type; returns `None` if it is not valid HTTP.

@@ -9,10 +9,10 @@ use cloacina::runner::Inspector;
 use cloacina::types::Audit;
 use cloacina::{Error, ErrorCode, ExecutionId, ScheduleId};
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_path_to_error::{Path, Segment};
+use serde::de::DeserializeOwned;
 
 use crate::access::{Access, Permission};
+use crate::body;
 use crate::cursor;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -72,36 +72,7 @@ impl Call<'_> {
 
     /// Decodes the body, which must be a JSON object. An empty body stands for an empty object.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let body = if self.body.is_empty() {
-            b"{}"
-        } else {
-            self.body
-        };
-        let unreadable = |reason: String| Problem::new("bad_request", reason);
-        let text = std::str::from_utf8(body);
-        let text = text.map_err(|error| unreadable(format!("the body is not UTF-8: {error}")))?;
-        if has_nul(text) {
-            return Err(Problem::invalid("", "a NUL character cannot be stored"));
-        }
-        if text.starts_with('\u{feff}') {
-            let reason = "the body begins with a byte order mark, which JSON does not allow";
-            return Err(unreadable(reason.to_owned()));
-        }
-        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-            return Err(unreadable(format!("the body is not JSON: {error}")));
-        }
-        if !text.trim_start().starts_with('{') {
-            return Err(Problem::invalid("", "it must be a JSON object"));
-        }
-        let mut decoder = serde_json::Deserializer::from_slice(body);
-        serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
-            let pointer = pointer_to(error.path());
-            let message = error.into_inner().to_string();
-            if message.starts_with("unknown field") {
-                return Problem::new("unknown_parameter", format!("the body has an {message}"));
-            }
-            Problem::invalid(pointer, message)
-        })
+        body::decode(self.body)
     }
 
     /// Returns the caller and the reason for a change, for the history.
@@ -130,21 +101,6 @@ impl Call<'_> {
     pub(crate) fn redactor(&self) -> Redactor {
         self.web.redactor()
     }
-}
-
-/// Returns the JSON pointer (RFC 6901) to the part of a body at `path`.
-fn pointer_to(path: &Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        let part = match segment {
-            Segment::Seq { index } => index.to_string(),
-            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
-            Segment::Enum { .. } | Segment::Unknown => continue,
-        };
-        pointer.push('/');
-        pointer.push_str(&part);
-    }
-    pointer
 }
 
 /// Parses the id of an execution.
@@ -339,15 +295,4 @@ fn without(body: &str, member: &str) -> String {
         rest.push_str(part.split_once('"').map_or(part, |(_, after)| after));
     }
     rest
-}
-
-/// Returns whether a JSON text contains a NUL character, also as an escape. The escape `\\u0000`, in which
-/// the backslash itself is escaped, stands for other characters.
-fn has_nul(text: &str) -> bool {
-    let mut escapes = text.match_indices("\\u0000");
-    text.contains('\0')
-        || escapes.any(|(at, _)| {
-            let before = text.as_bytes()[..at].iter().rev();
-            before.take_while(|byte| **byte == b'\\').count() % 2 == 0
-        })
 }

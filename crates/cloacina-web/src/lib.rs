@@ -29,8 +29,10 @@ mod access;
 #[doc(hidden)]
 pub mod adapter;
 mod assets;
+mod body;
 mod call;
 mod cursor;
+mod database;
 mod gate;
 mod indent;
 mod layout;
@@ -57,8 +59,9 @@ mod watch;
 mod web;
 
 pub use access::{Access, Permission};
+pub use database::Database;
 pub use router::router;
 #[doc(hidden)]
 pub use routes::operations;
 pub use server::Listening;
-pub use web::{Authorize, Database, Web};
+pub use web::{Authorize, Web};

@@ -162,6 +162,8 @@ pub struct Operation {
     pub(crate) text_type: Option<&'static str>,
     /// The way in which the route is answered.
     pub answer: Answer,
+    /// Whether a caller who may use only some tenants need not name one of them. The handler must then check each tenant.
+    pub(crate) is_of_all_tenants: bool,
 }
 
 /// Default of the maximum size of a request's body, in bytes.
@@ -221,7 +223,14 @@ impl Operation {
             media_type: "application/json",
             text_type: None,
             answer,
+            is_of_all_tenants: false,
         }
+    }
+
+    /// Lets callers who may use only some tenants omit the tenant.
+    pub(crate) const fn of_all_tenants(mut self) -> Self {
+        self.is_of_all_tenants = true;
+        self
     }
 
     /// Sets the longer description.

@@ -112,16 +112,15 @@ impl Query {
         Self::parse(&text.finish(), known)
     }
 
-    /// Returns the value of a parameter that is an id; `None` if the parameter is not given.
-    pub(crate) fn id<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
-        let Some(text) = self.get(name) else {
-            return Ok(None);
+    /// Returns the values of a parameter that is an id.
+    pub(crate) fn ids<T: std::str::FromStr>(&self, name: &str) -> Result<Vec<T>, Problem> {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
+                let detail = format!("'{}' is not an id; an id is a UUID", shown(text));
+                Problem::invalid(name, detail)
+            })
         };
-        let refused = |_| {
-            let detail = format!("'{}' is not an id; an id is a UUID", shown(text));
-            Problem::invalid(name, detail)
-        };
-        text.parse().map(Some).map_err(refused)
+        self.distinct(name).map(parse).collect()
     }
 
     /// Returns all parameters with their values.
@@ -142,6 +141,12 @@ impl Query {
         let name = name.to_owned();
         let values = self.pairs.iter().filter(move |(key, _)| *key == name);
         values.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns all values of a parameter, each once.
+    pub(crate) fn distinct<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let mut known = std::collections::BTreeSet::new();
+        self.all(name).filter(move |value| known.insert(*value))
     }
 
     /// Returns the parameters whose names begin with `prefix` and a dot, as pairs of the rest of the name and the value.

@@ -147,7 +147,7 @@ async fn guard_public(State(server): State<Arc<Server>>, request: Request, next:
 }
 
 /// The security headers that every answer gets.
-const HEADERS: &[(&str, &str)] = &[
+pub(crate) const SECURITY_HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -168,7 +168,7 @@ const HEADERS: &[(&str, &str)] = &[
 async fn protect(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    for (name, value) in HEADERS {
+    for (name, value) in SECURITY_HEADERS {
         headers.insert(
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
@@ -212,7 +212,8 @@ async fn answer(
     let query = Query::parse(head.uri.query().unwrap_or_default(), &operation.parameters)?;
     let query = query.of_path(path_with_values(operation.path, &path));
     let tenant = query.get("tenant").map(str::to_owned);
-    if !access.allows_tenant(tenant.as_deref()) {
+    let is_open = tenant.is_none() && operation.is_of_all_tenants;
+    if !is_open && !access.allows_tenant(tenant.as_deref()) {
         let detail = match &tenant {
             Some(tenant) => format!("the caller may not use tenant '{tenant}'"),
             None => {

@@ -1,7 +1,11 @@
-//! The server on a port, for `cloaca ui` and for programs that have no web server.
+//! The server on a port or on a Unix socket, for `cloaca ui` and for programs that have no web server.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+#[cfg(unix)]
+use std::path::Path;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +15,15 @@ use cloacina::{Error, ErrorCode};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use crate::router::router;
 use crate::web::{Authentication, Web};
+
+#[cfg(unix)]
+mod unix_socket;
 
 /// Maximum number of connections that are open at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -24,13 +32,27 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// A server that listens on a port and runs on its own threads. Dropping this value stops the server.
+/// A server that listens on a port or on a Unix socket, and runs on its own threads. Dropping this value stops the server.
 ///
 /// Since 1.0.
 #[derive(Debug)]
 pub struct Listening {
+    /// The unspecified address and port 0 if the server listens on a Unix socket.
     address: SocketAddr,
     runtime: Option<Runtime>,
+    /// The file of the Unix socket, which is removed when the server stops.
+    _socket: Option<SocketFile>,
+}
+
+/// The file of a Unix socket. Dropping this value removes the file.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A file that cannot be removed is replaced by the next server on this path.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Listening {
@@ -60,25 +82,54 @@ impl Listening {
             .set_nonblocking(true)
             .and_then(|()| listener.local_addr());
         let address = prepared.map_err(|error| failed("listen on", &error))?;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cloaca-web")
-            .on_thread_start(web.on_thread_start())
-            .enable_all()
-            .build()
-            .map_err(|error| failed("serve on", &error))?;
-        runtime.spawn(accept(listener, router(web.on_port(address.port()))));
+        let runtime = runtime_of(&web).map_err(|error| failed("serve on", &error))?;
+        let router = router(web.on_port(address.port()));
+        runtime.spawn(accept(Socket::Tcp(listener), router));
         Ok(Self {
             address,
             runtime: Some(runtime),
+            _socket: None,
         })
     }
 
-    /// The address with the port. Since 1.0.
+    /// Starts a server on a Unix socket, for a proxy. Only the user of this process can connect to the socket. A socket file
+    /// that no process listens on is replaced.
+    ///
+    /// # Errors
+    /// `Connection` if a process listens on the socket already, or if the socket cannot be created.
+    ///
+    /// Since 1.0.
+    #[cfg(unix)]
+    pub fn start_unix(web: Web, path: &Path) -> Result<Self, Error> {
+        let failed = |error: &io::Error| {
+            let message = format!("cannot listen on {}: {error}", path.display());
+            Error::new(ErrorCode::Connection, message)
+        };
+        let listener = unix_socket::bind(path).map_err(|error| failed(&error))?;
+        let socket = SocketFile(path.to_owned());
+        let runtime = runtime_of(&web).map_err(|error| failed(&error))?;
+        runtime.spawn(accept(Socket::Unix(listener), router(web)));
+        Ok(Self {
+            address: ([0, 0, 0, 0], 0).into(),
+            runtime: Some(runtime),
+            _socket: Some(socket),
+        })
+    }
+
+    /// The address with the port. A server on a Unix socket has the address 0.0.0.0 and the port 0. Since 1.0.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+fn runtime_of(web: &Web) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("cloaca-web")
+        .on_thread_start(web.on_thread_start())
+        .enable_all()
+        .build()
 }
 
 impl Drop for Listening {
@@ -89,8 +140,51 @@ impl Drop for Listening {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+/// A socket that accepts connections.
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A socket that accepts connections, registered with the server's threads.
+enum Listener {
+    Tcp(tokio::net::TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+/// An accepted connection. All connections have one type, so that the compiler makes one copy of the HTTP protocol.
+type Connection = Pin<Box<dyn Duplex>>;
+
+trait Duplex: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
+impl Listener {
+    fn of(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
+            #[cfg(unix)]
+            Socket::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+
+    /// Accepts a connection. Returns it with the address of the client; a Unix socket has no addresses.
+    async fn accept(&self) -> io::Result<(Connection, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Box::pin(stream), Some(peer)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => Ok((Box::pin(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+async fn accept(socket: Socket, router: Router) {
+    let listener = match Listener::of(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "the web server cannot accept connections");
@@ -111,7 +205,10 @@ async fn accept(listener: TcpListener, router: Router) {
                 continue;
             }
         };
-        let service = router.clone().layer(axum::Extension(ConnectInfo(peer)));
+        let service = match peer {
+            Some(peer) => router.clone().layer(axum::Extension(ConnectInfo(peer))),
+            None => router.clone(),
+        };
         tokio::spawn(async move {
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())

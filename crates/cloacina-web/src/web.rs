@@ -1,22 +1,17 @@
 //! `Web`: a database and the settings for serving it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::http::request::Parts;
-use cloacina::Error;
-use cloacina::runner::{Access as Opening, DatabaseAdmin, Inspector, Tenant};
-use cloacina::types::sync::Mutex;
 use tracing::Dispatch;
 
 use crate::access::{Access, Permission};
+use crate::database::{DEADLINE, Database};
 use crate::problem::Problem;
 use crate::redact::Redactor;
 use crate::token::TokenLogin;
-use crate::watch::Watcher;
 
 /// A function that identifies a caller by the head of a request. If it returns `None`, the answer has the status 401.
 pub type Authorize = Arc<dyn Fn(&Parts) -> Option<Access> + Send + Sync>;
@@ -141,7 +136,7 @@ impl Web {
             authentication,
             hosts: Hosts::Named(Vec::new()),
             trusts_proxy: false,
-            deadline: Duration::from_secs(10),
+            deadline: DEADLINE,
             is_read_only: false,
             hides_payloads: false,
             updates: Updates::Stream,
@@ -234,8 +229,10 @@ impl Web {
         }
     }
 
-    /// Sets the maximum time that a request may take, including its wait for other requests. The default is 10 seconds. Since
-    /// 1.0.
+    /// Sets the maximum time that a request may take, including its wait for other requests. The default is 10 seconds. A
+    /// database that [`Database::open`] has opened ends each query after 10 seconds, so a longer time has no effect on one query.
+    ///
+    /// Since 1.0.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -292,166 +289,5 @@ impl fmt::Debug for Web {
             .field("database", &self.database)
             .field("is_read_only", &self.is_read_only)
             .finish_non_exhaustive()
-    }
-}
-
-/// Maximum number of tenants whose connections are kept open. When one more tenant is opened, the connections of all
-/// other tenants are released.
-const MAX_TENANTS: usize = 32;
-
-struct OpenDatabase {
-    inspector: Inspector,
-    watcher: Arc<Watcher>,
-}
-
-struct Shared {
-    /// The URL of the database, with which tenants are opened. `None` if no tenants are served.
-    url: Option<String>,
-    /// How the database is opened: for reading, or also for writing.
-    opening: Opening,
-    own: OpenDatabase,
-    tenants: Mutex<HashMap<String, OpenDatabase>>,
-}
-
-/// A database to serve, with its tenants.
-///
-/// Since 1.0.
-#[derive(Clone)]
-pub struct Database {
-    shared: Arc<Shared>,
-}
-
-impl Database {
-    /// Opens an existing database, which must have this program's schema version. If `schema` names a PostgreSQL
-    /// schema, only this schema is served. Without `schema`, the tenants of the database are served too.
-    ///
-    /// # Errors
-    /// `UrlInvalid`; `Configuration` for an invalid schema name; `Database`, `Connection` or `Migration` when the
-    /// database does not exist, cannot be opened or has another schema version.
-    ///
-    /// Since 1.0.
-    pub fn open(url: &str, schema: Option<&str>) -> Result<Self, Error> {
-        Self::open_as(url, schema, Opening::Existing)
-    }
-
-    /// Opens a database like [`open`](Self::open), but only for reading: the database itself refuses every change.
-    ///
-    /// # Errors
-    /// See [`open`](Self::open).
-    ///
-    /// Since 1.0.
-    pub fn open_read_only(url: &str, schema: Option<&str>) -> Result<Self, Error> {
-        Self::open_as(url, schema, Opening::ReadOnly)
-    }
-
-    fn open_as(url: &str, schema: Option<&str>, opening: Opening) -> Result<Self, Error> {
-        let inspector = Inspector::open(url, schema, opening)?;
-        let url = schema.is_none().then(|| url.to_owned());
-        Ok(Self::with(inspector, url, opening))
-    }
-
-    fn with(inspector: Inspector, url: Option<String>, opening: Opening) -> Self {
-        let shared = Shared {
-            url: url.filter(|url| url.starts_with("postgres")),
-            opening,
-            own: OpenDatabase::new(inspector),
-            tenants: Mutex::new(HashMap::new()),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-
-    /// Returns an inspector of the database, or of the schema of one of its tenants.
-    pub(crate) fn inspector(&self, tenant: Option<&str>) -> Result<Inspector, Problem> {
-        self.opened(tenant, |open| open.inspector.clone())
-    }
-
-    /// Returns the watcher of the database, or of one of its tenants.
-    pub(crate) fn watcher(&self, tenant: Option<&str>) -> Result<Arc<Watcher>, Problem> {
-        self.opened(tenant, |open| Arc::clone(&open.watcher))
-    }
-
-    /// Returns the tenants of the database, in the order of their schemas. Returns none on SQLite, or if no tenants are
-    /// served.
-    pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, Error> {
-        match &self.shared.url {
-            Some(url) => DatabaseAdmin::new(url)?.list_tenants(),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Returns the problem that a tenant is not known if the tenant was removed while it was served, and forgets its
-    /// connections. Otherwise, returns `problem`, the failure of a request.
-    pub(crate) fn unless_removed(&self, tenant: Option<&str>, problem: Problem) -> Problem {
-        let Some(tenant) = tenant else {
-            return problem;
-        };
-        // The schema of a removed tenant has no tables, so its requests fail with an error of the database.
-        if problem.status != StatusCode::INTERNAL_SERVER_ERROR {
-            return problem;
-        }
-        match self.tenants() {
-            Ok(known) if !known.iter().any(|known| known.schema_name == tenant) => {
-                self.shared.tenants.lock().remove(tenant);
-                unknown_tenant(tenant)
-            }
-            _ => problem,
-        }
-    }
-
-    fn opened<T>(
-        &self,
-        tenant: Option<&str>,
-        read: impl Fn(&OpenDatabase) -> T,
-    ) -> Result<T, Problem> {
-        let Some(tenant) = tenant else {
-            return Ok(read(&self.shared.own));
-        };
-        if let Some(open) = self.shared.tenants.lock().get(tenant) {
-            return Ok(read(open));
-        }
-        let known = self.tenants()?;
-        let Some(url) = (self.shared.url.as_ref())
-            .filter(|_| known.iter().any(|known| known.schema_name == tenant))
-        else {
-            return Err(unknown_tenant(tenant));
-        };
-        let inspector = Inspector::open(url, Some(tenant), self.shared.opening)?;
-        let open = OpenDatabase::new(inspector);
-        let answer = read(&open);
-        let mut tenants = self.shared.tenants.lock();
-        if tenants.len() >= MAX_TENANTS {
-            tenants.clear();
-        }
-        tenants.insert(tenant.to_owned(), open);
-        Ok(answer)
-    }
-}
-
-fn unknown_tenant(tenant: &str) -> Problem {
-    let shown: String = tenant.chars().take(80).collect();
-    let detail = format!("tenant '{shown}' is not known in this database");
-    Problem::invalid("tenant", detail)
-        .hint("GET /tenants lists the tenants of a PostgreSQL database")
-}
-
-impl OpenDatabase {
-    fn new(inspector: Inspector) -> Self {
-        let watcher = Arc::new(Watcher::new(inspector.clone()));
-        Self { inspector, watcher }
-    }
-}
-
-impl From<Inspector> for Database {
-    fn from(inspector: Inspector) -> Self {
-        Self::with(inspector, None, Opening::Existing)
-    }
-}
-
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let location = self.shared.own.inspector.location();
-        f.debug_tuple("Database").field(&location).finish()
     }
 }

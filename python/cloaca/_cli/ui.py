@@ -25,11 +25,18 @@ _PORT = 8765
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The IP address to listen on.")
+@click.option(
+    "--host", metavar="ADDRESS", help="The IP address to listen on; 127.0.0.1 if omitted."
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     help=f"The port to listen on; {_PORT}, or a free one, if omitted.",
+)
+@click.option(
+    "--uds",
+    metavar="PATH",
+    help="A Unix socket to listen on instead, for a proxy. Only this user can connect to it.",
 )
 @click.option(
     "--token-file",
@@ -66,8 +73,9 @@ _PORT = 8765
 def ui(
     database: Database,
     as_json: bool,
-    host: str,
+    host: str | None,
     port: int | None,
+    uds: str | None,
     token_file: Path | None,
     no_token: bool,
     read_only: bool,
@@ -87,8 +95,10 @@ def ui(
     """
     if no_token and token_file is not None:
         raise click.UsageError("--no-token and --token-file exclude each other")
+    if uds is not None and (host is not None or port is not None):
+        raise click.UsageError("--uds excludes --host and --port")
     options = {
-        "host": host,
+        **({"uds": uds} if uds is not None else {"host": host or "127.0.0.1"}),
         "token": None if no_token else _token(token_file),
         "no_token": no_token,
         "read_only": read_only,
@@ -130,29 +140,51 @@ def _serve(
     def start(port: int) -> Server:
         return serve(database.url, port=port, schema=database.schema, **options)
 
-    # Opens the database before the server starts, so that errors of the database are reported with
-    # their hints.
-    location = database.inspect().location
+    location = _location(database)
+    uds = options.get("uds")
     try:
-        server = start(_PORT if port is None else port)
+        server = start(0 if uds else _PORT if port is None else port)
     except ConnectionError:
-        if port is not None:
+        if uds or port is not None:
             raise
         server = start(0)
     wait = _handle_signals()
     with server:
         link = server.link.replace(server.url, server.url + path, 1)
         if as_json:
-            print_json({"url": server.url, "link": link, "token": options["token"]})
+            where = {"uds": uds} if uds else {}
+            print_json({"url": server.url, "link": link, "token": options["token"], **where})
         else:
-            note(f"serving {location}; stop with Ctrl-C")
+            note(f"serving {location}{f' on {uds}' if uds else ''}; stop with Ctrl-C")
             if options["no_token"]:
                 note("no token is required: every program on this machine has access")
             say(link)
         sys.stdout.flush()
-        if opens and not as_json and os.isatty(1):
+        if opens and not uds and not as_json and os.isatty(1):
             click.launch(link)
         wait()
+
+
+def _location(database: Database) -> str:
+    """Returns the location of the database.
+
+    Opens the database before the server starts, so that errors of the database are reported with
+    their hints.
+    """
+    from cloaca._values.exceptions import MigrationError
+
+    try:
+        return database.inspect().location
+    except MigrationError:
+        if database.schema is not None or not database.url.startswith("postgres"):
+            raise
+        from cloaca._core import DatabaseAdmin
+
+        admin = DatabaseAdmin(database.url)
+        # A database that has only tenants can be served: each request names a tenant.
+        if not admin.list_tenants():
+            raise
+        return admin.location
 
 
 def _handle_signals() -> Callable[[], None]:

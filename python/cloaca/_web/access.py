@@ -39,8 +39,9 @@ class Access:
             user: The name of the caller, for the log.
             permissions: Some of `view`, `view_payloads`, `control`, `start`, `schedule` and
                 `delete`; all permissions if omitted.
-            tenants: The schemas of the tenants that the caller may use. If omitted, the caller may
-                use all tenants and the default schema, which requests without a tenant use.
+            tenants: The schemas of the tenants that the caller may use. Each request must then
+                name one of them, except the list of tenants. If omitted, the caller may use all
+                tenants and the default schema, which requests without a tenant use.
 
         Raises:
             ConfigurationError: A permission is unknown, or a collection of names is a string. The

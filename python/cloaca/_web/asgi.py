@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, unquote
 from weakref import WeakKeyDictionary
 
-from cloaca._core import LoopWaker
+from cloaca._core import LoopWaker, WebService
 from cloaca._web.access import Access, Request, core_of
 from cloaca._web.mount import with_slash
 from cloaca._web.service import MAX_BODY, Service
@@ -116,6 +116,7 @@ class AsgiApp:
                 (b"location", location.encode("latin-1")),
                 (b"content-length", b"0"),
                 (b"cache-control", b"no-store"),
+                *WebService.security_headers(),
             ]
             await send({"type": "http.response.start", "status": 308, "headers": redirect})
             await send({"type": "http.response.body", "body": b""})

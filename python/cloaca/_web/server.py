@@ -11,6 +11,7 @@ from cloaca._web.service import location_of, options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from os import PathLike
     from types import TracebackType
     from typing import Self
 
@@ -21,7 +22,7 @@ MIN_TOKEN = 16
 
 
 class Server:
-    """The HTTP API of a database on a port; `serve` starts it.
+    """The HTTP API of a database on a port or on a Unix socket; `serve` starts it.
 
     Use it as a context manager, or call `close()`.
 
@@ -32,18 +33,28 @@ class Server:
     Since 1.0.
     """
 
-    def __init__(self, core: _core.WebServer, host: str, token: str | None) -> None:
+    def __init__(
+        self, core: _core.WebServer, host: str, token: str | None, uds: str | None = None
+    ) -> None:
         """Private: use `serve`."""
         self._core = core
         self._token = token
-        #: The address that the server listens on.
-        self.host = host
-        #: The port that the server listens on.
+        #: The address that the server listens on; `localhost` for a Unix socket.
+        self.host = "localhost" if uds is not None else host
+        #: The port that the server listens on; 0 for a Unix socket.
         self.port = core.port
+        #: The path of the Unix socket that the server listens on; `None` if it listens on a port.
+        self.uds = uds
 
     @property
     def url(self) -> str:
-        """The URL of the server, without the token. Since 1.0."""
+        """The URL of the server, without the token.
+
+        The URL of a server on a Unix socket has no port, and clients connect to the socket instead.
+        Since 1.0.
+        """
+        if self.uds is not None:
+            return "http://localhost/"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/"
 
@@ -82,6 +93,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    uds: str | PathLike[str] | None = None,
     token: str | None = None,
     no_token: bool = False,
     schema: str | None = None,
@@ -92,7 +104,7 @@ def serve(
     trust_proxy: bool = False,
     trace_url: str | None = None,
 ) -> Server:
-    """Serve the HTTP API of a database on a port, on separate threads.
+    """Serve the HTTP API of a database on a port or on a Unix socket, on separate threads.
 
     Callers need the token, unless `no_token` is set. They send it as a bearer token, or open the
     server's link, which sets a cookie.
@@ -101,6 +113,8 @@ def serve(
         database: The URL of the database, or a runner whose database to serve.
         host: The IP address to listen on.
         port: The port to listen on; 0 picks a free port.
+        uds: The path of a Unix socket to listen on, instead of an address and a port. Only the user
+            of this process can connect to it.
         token: The token, of at least 16 characters. If omitted, a token is generated.
         no_token: Whether every program of this machine has every permission without a token. The
             address must then be a loopback address.
@@ -121,7 +135,7 @@ def serve(
     Raises:
         ConfigurationError: An argument is not valid, or `no_token` is set and other machines can
             reach the address. The error is a `ValueError`.
-        ConnectionError: The address is taken, or the database cannot be reached.
+        ConnectionError: The address or the socket is taken, or the database cannot be reached.
 
     Example:
         >>> with cloaca.web.serve("sqlite:///etl.db") as server:
@@ -149,11 +163,23 @@ def serve(
     _check_port(port)
     check_string("host", host)
     address = "127.0.0.1" if host == "localhost" else host
+    path = None if uds is None else _socket_path(uds)
+    if path is not None and (port or host != "127.0.0.1"):
+        raise ConfigurationError("uds excludes host and port")
     url, schema = location_of(database, schema)
     chosen = options(read_only, hide_payloads, redact, allowed_hosts, trust_proxy, trace_url)
-    core = _core.WebServer(url, schema, chosen, address, port, token)
+    core = _core.WebServer(url, schema, chosen, address, port, token, path)
     write_log(core.log)
-    return Server(core, address, token)
+    return Server(core, address, token, path)
+
+
+def _socket_path(uds: str | PathLike[str]) -> str:
+    from os import fspath
+
+    try:
+        return check_string("uds", fspath(uds))
+    except TypeError:
+        raise ConfigurationError(f"uds must be a path, not {uds!r:.80}") from None
 
 
 def _check_port(port: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 
+from cloaca._core import WebService
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._values.exceptions import DatabaseError
@@ -43,7 +45,7 @@ class Unavailable:
             (b"content-type", b"application/problem+json"),
             (b"retry-after", b"2"),
             (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
             (b"content-length", str(len(body)).encode()),
+            *WebService.security_headers(),
         ]
         return headers, b"" if method == "HEAD" else body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from cloaca._core import WebService
 from cloaca._web.access import Access, Request, core_of
 from cloaca._web.mount import with_slash
 from cloaca._web.service import MAX_BODY, Service
@@ -107,6 +108,7 @@ class WsgiApp:
                 ("Location", location),
                 ("Content-Length", "0"),
                 ("Cache-Control", "no-store"),
+                *((k.decode(), v.decode()) for k, v in WebService.security_headers()),
             ]
             start_response("308 Permanent Redirect", redirect)
             return []

@@ -7,7 +7,7 @@ use cloacina::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::executions::{FILTER, filter_of};
+use super::executions::{FILTER, filters_of};
 use crate::access::Permission::Control;
 use crate::call::{Call, Reply, parse_execution};
 use crate::cursor;
@@ -169,12 +169,14 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<Wanted, Problem> {
         (None, Some(members)) => {
             let query = Query::of_members(members, FILTER)?;
             let condition = cursor::condition(&query);
-            let mut filter = filter_of(call, &query)?;
-            filter.limit = limit;
-            if let Some(text) = &request.cursor {
-                cursor::apply(text, &condition, &mut filter)?;
+            let mut filters = filters_of(call, &query)?;
+            for filter in &mut filters {
+                filter.limit = limit;
+                if let Some(text) = &request.cursor {
+                    cursor::apply(text, &condition, filter)?;
+                }
             }
-            let page = call.inspector.list(&filter)?;
+            let page = call.inspector.list_any(&filters)?;
             let ids = page.items.iter().map(|item| item.id).collect();
             Ok(Wanted {
                 ids,

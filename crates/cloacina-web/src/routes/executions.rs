@@ -51,11 +51,17 @@ pub(super) const FILTER: &[Parameter] = &[
         "Only executions of workflows whose tag K has this value.",
     )
     .repeated(),
-    Parameter::text("id", "Only executions whose id begins with this text."),
+    Parameter::text(
+        "id",
+        "Only executions whose id begins with one of these texts.",
+    )
+    .repeated(),
     Parameter::text(
         "error",
-        "Only executions whose error contains this text in its type or message, ignoring case. Masked secrets are not found.",
-    ),
+        "Only executions whose error contains one of these texts in its type or message, ignoring case. Masked secrets are not \
+         found.",
+    )
+    .repeated(),
     Parameter::text(
         "input.PATH",
         "Only executions whose input has this value at a path of keys; needs `view_payloads`.",
@@ -69,15 +75,21 @@ pub(super) const FILTER: &[Parameter] = &[
         "until",
         "Only executions submitted before this time. A span like 24h means that long before now.",
     ),
-    Parameter::id("schedule", "Only executions started by this schedule."),
+    Parameter::id(
+        "schedule",
+        "Only executions started by one of these schedules.",
+    )
+    .repeated(),
     Parameter::id(
         "parent",
-        "Only children of this execution; if omitted, only executions that are not children.",
-    ),
+        "Only children of one of these executions; if omitted, only executions that are not children.",
+    )
+    .repeated(),
     Parameter::id(
         "runner",
-        "Only executions with a task that this runner has claimed.",
-    ),
+        "Only executions with a task that one of these runners has claimed.",
+    )
+    .repeated(),
 ];
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -156,8 +168,57 @@ fn begins_an_id(text: &str) -> bool {
         && digits.all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Returns the filter that a query describes.
-pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Problem> {
+/// Maximum number of combinations of values of the parameters that the engine's filter can have only once.
+const MAX_FILTERS: usize = 20;
+
+/// Returns the filters for each combination of a filter of `filters` and a value. Without values, returns `filters`.
+fn each_with<T: Clone>(
+    filters: Vec<ListFilter>,
+    values: &[T],
+    set: impl Fn(&mut ListFilter, T),
+) -> Result<Vec<ListFilter>, Problem> {
+    if values.is_empty() {
+        return Ok(filters);
+    }
+    if filters.len() * values.len() > MAX_FILTERS {
+        let detail = format!(
+            "the repeated parameters id, error, schedule, parent and runner have more than {MAX_FILTERS} combinations"
+        );
+        return Err(Problem::new("bad_request", detail).hint("send several requests"));
+    }
+    let with = |filter: &ListFilter, value: &T| {
+        let mut filter = filter.clone();
+        set(&mut filter, value.clone());
+        filter
+    };
+    let each = filters
+        .iter()
+        .flat_map(|filter| values.iter().map(move |value| with(filter, value)));
+    Ok(each.collect())
+}
+
+/// Returns the filters that a query describes. An execution matches the query if it matches one of the filters.
+pub(super) fn filters_of(call: &Call<'_>, query: &Query) -> Result<Vec<ListFilter>, Problem> {
+    let parents: Vec<ExecutionId> = query.ids("parent")?;
+    let schedules: Vec<ScheduleId> = query.ids("schedule")?;
+    let runners: Vec<RunnerId> = query.ids("runner")?;
+    let prefixes: Vec<String> = query.distinct("id").map(str::to_lowercase).collect();
+    if let Some(prefix) = prefixes.iter().find(|prefix| !begins_an_id(prefix)) {
+        let prefix = shown(prefix);
+        let detail = format!("'{prefix}' is not the beginning of an id; an id is a UUID");
+        return Err(Problem::invalid("id", detail));
+    }
+    let errors = owned(query.distinct("error"));
+    let mut filters = vec![filter_of(call, query)?];
+    filters = each_with(filters, &parents, |filter, id| filter.parent = Some(id))?;
+    filters = each_with(filters, &schedules, |filter, id| filter.schedule = Some(id))?;
+    filters = each_with(filters, &runners, |filter, id| filter.runner = Some(id))?;
+    filters = each_with(filters, &prefixes, |filter, id| filter.id_prefix = Some(id))?;
+    each_with(filters, &errors, |filter, text| filter.error = Some(text))
+}
+
+/// Returns the filter that a query describes, without the conditions that `filters_of` adds.
+fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Problem> {
     let now = call.inspector.now();
     let keys = owned(query.all("key"));
     let inputs = pairs(query.below("input"));
@@ -178,14 +239,6 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
             "keys whose values are redacted cannot be searched",
         ));
     }
-    if let Some(prefix) = query.get("id").filter(|prefix| !begins_an_id(prefix)) {
-        let prefix = shown(prefix);
-        let detail = format!("'{prefix}' is not the beginning of an id; an id is a UUID");
-        return Err(Problem::invalid("id", detail));
-    }
-    let parent: Option<ExecutionId> = query.id("parent")?;
-    let schedule: Option<ScheduleId> = query.id("schedule")?;
-    let runner: Option<RunnerId> = query.id("runner")?;
     Ok(ListFilter {
         workflows: owned(query.all("workflow")),
         versions: owned(query.all("version")),
@@ -200,13 +253,8 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
         tags: pairs(query.below("tag")),
         labels,
         keys: (!keys.is_empty()).then_some(keys),
-        id_prefix: query.get("id").map(str::to_lowercase),
-        error: query.get("error").map(str::to_owned),
         masking: Some(Masking::new(move |text| redactor.prose(text))),
         inputs,
-        schedule,
-        parent,
-        runner,
         since: query.time("since", now)?,
         until: query.time("until", now)?,
         limit: query.number("limit", 50, 1..=MAX_PAGE)?,
@@ -215,12 +263,14 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let mut filter = filter_of(call, &call.query)?;
+    let mut filters = filters_of(call, &call.query)?;
     let condition = cursor::condition(&call.query);
     if let Some(text) = call.query.get("cursor") {
-        cursor::apply(text, &condition, &mut filter)?;
+        for filter in &mut filters {
+            cursor::apply(text, &condition, filter)?;
+        }
     }
-    let page = call.inspector.list(&filter)?;
+    let page = call.inspector.list_any(&filters)?;
     let next = page.next.map(|id| cursor::next(id, &condition));
     let prev = page.prev.map(|id| cursor::prev(id, &condition));
     let reply = Reply::json(&ExecutionPage {

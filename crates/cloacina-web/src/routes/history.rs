@@ -60,7 +60,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 "Only lines of at least this severity: DEBUG, INFO, WARNING, ERROR, CRITICAL, or a number from 0 to 100, such as \
                  30 for WARNING.",
             ),
-            Parameter::text("q", "Only lines that contain this text, ignoring case."),
+            Parameter::text("q", "Only lines that contain one of these texts, ignoring case.").repeated(),
             AFTER,
             Parameter::number(
                 "limit",
@@ -145,7 +145,7 @@ fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
     let limit = call.query.number("limit", 200, 1..=MAX_LINES)?;
     let attempts = call.query.numbers("attempt", 1..=u32::MAX as usize)?;
     let level = level(&call.query)?;
-    let text = call.query.get("q").map(str::to_lowercase);
+    let texts: Vec<String> = call.query.all("q").map(str::to_lowercase).collect();
     let tasks: Vec<&str> = call.query.all("task").collect();
     let (execution, chunks) = call.inspector.logs(call.execution_id()?)?;
     // The masked text, which the caller would see, must match too. Otherwise, a caller could find out a masked secret
@@ -169,7 +169,7 @@ fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
             (tasks.is_empty() || tasks.contains(&of.as_str()))
                 && (attempts.is_empty() || attempts.contains(&(*number as usize)))
                 && usize::try_from(line.level).unwrap_or(0) >= level
-                && text.as_ref().is_none_or(|text| has_text(line, text))
+                && (texts.is_empty() || texts.iter().any(|text| has_text(line, text)))
         });
     let views = matching
         .map(|(index, (task, attempt, line))| (index, LogView::new(index, task, attempt, line)));

@@ -40,7 +40,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .about("The items are in the order of the map's list. Their values are shown only with `view_payloads`.")
         .with([
-            Parameter::words("status", STATES, "Only items in this state."),
+            Parameter::words("status", STATES, "Only items in one of these states.").repeated(),
             LIMIT,
             CURSOR,
         ])
@@ -83,22 +83,45 @@ pub(super) fn rows(call: &Call<'_>, execution: &Ended) -> Result<Vec<MapRow>, Pr
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let place = PagePosition::of(&call.query)?;
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
-    let status = call.query.get("status").map(state).transpose()?;
+    let statuses = call
+        .query
+        .distinct("status")
+        .map(|name| state(name).map(Some));
+    let mut statuses: Vec<Option<TaskStatus>> = statuses.collect::<Result<_, _>>()?;
+    if statuses.is_empty() {
+        statuses.push(None);
+    }
     let execution = call.inspector.execution(call.execution_id()?)?;
     let id = execution.record().id;
     let task = ordinal(call, &execution)?;
     let task = &execution.workflow().task(task).id;
     let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-    let before =
-        |end: usize, limit| (call.inspector).items_before(id, task, status, index(end), limit);
+    let before = |end: usize, limit: usize| -> Result<Vec<_>, Error> {
+        let mut items = Vec::new();
+        for status in &statuses {
+            let inspector = &call.inspector;
+            items.extend(inspector.items_before(id, task, *status, index(end), limit)?);
+        }
+        items.sort_by_key(|item| item.item);
+        items.drain(..items.len().saturating_sub(limit));
+        Ok(items)
+    };
     let (items, next, prev) = match place {
         PagePosition::From(start) => {
-            let page = (call.inspector).items(id, task, status, index(start), limit)?;
-            let first = page.items.first().map_or(start, |item| item.item as usize);
+            let (mut items, mut has_more) = (Vec::new(), false);
+            for status in &statuses {
+                let page = (call.inspector).items(id, task, *status, index(start), limit)?;
+                has_more |= page.next.is_some();
+                items.extend(page.items);
+            }
+            items.sort_by_key(|item| item.item);
+            has_more |= items.len() > limit;
+            items.truncate(limit);
+            let first = items.first().map_or(start, |item| item.item as usize);
             let precedes = start > 0 && !before(first, 1)?.is_empty();
-            let last = page.items.last().map(|item| item.item as usize);
-            let next = page.next.and(last);
-            (page.items, next, precedes.then_some(first))
+            let last = items.last().map(|item| item.item as usize);
+            let next = last.filter(|_| has_more);
+            (items, next, precedes.then_some(first))
         }
         PagePosition::Before(end) => {
             // Reads one item more than the page has, to know whether a previous page exists.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::open::{self, Examined, WaitGroups, WaitView};
 use super::overdue::OverdueView;
 use crate::access::Permission::View;
-use crate::call::{Call, Reply};
+use crate::call::{Call, Reply, hash_of};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::Page;
@@ -201,16 +201,31 @@ fn since(call: &Call<'_>) -> Result<Timestamp, Problem> {
 
 fn activity(call: &Call<'_>) -> Result<Reply, Problem> {
     let buckets = call.query.number("buckets", 48, 1..=MAX_BUCKETS)?;
-    let found = call
-        .inspector
-        .activity(since(call)?, call.inspector.now(), buckets)?;
+    let (start, now) = (since(call)?, call.inspector.now());
+    let found = call.inspector.activity(start, now, buckets)?;
     let items = found.into_iter().map(|bucket| BucketView {
         since: time(bucket.since),
         until: time(bucket.until),
         submitted: bucket.submitted.into(),
         failed: bucket.failed.into(),
     });
-    Ok(Reply::json(&Page::whole(items.collect()))?.clock(CLOCK))
+    let items: Vec<BucketView> = items.collect();
+    let tag = activity_tag(&items, now.since(start), now);
+    Ok(Reply::json(&Page::whole(items))?.etag(tag))
+}
+
+/// Returns the entity tag of an answer about activity: a hash of the counts. The intervals end now, so they differ for each
+/// request. The tag changes with them at least once in the length of an interval.
+fn activity_tag(items: &[BucketView], span: i64, now: Timestamp) -> String {
+    let counts = items.iter().map(|item| (&item.submitted, &item.failed));
+    let counts: Vec<_> = counts
+        .map(|(submitted, failed)| (submitted.value, submitted.kind, failed.value, failed.kind))
+        .collect();
+    // The length is rounded down to a power of two, so that it is the same for the next request.
+    let length = span / i64::try_from(items.len().max(1)).unwrap_or(1);
+    let length = 1_i64 << length.max(1).ilog2();
+    let tick = now.0 / length;
+    format!("{}-{tick}", hash_of(&format!("{counts:?}")))
 }
 
 fn failures(call: &Call<'_>) -> Result<Reply, Problem> {

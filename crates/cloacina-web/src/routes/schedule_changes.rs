@@ -30,7 +30,8 @@ pub(super) fn operations() -> Vec<Operation> {
                  does not enable or disable it. If the database has no such workflow, the answer has a warning.",
             )
             .takes::<NewSchedule>()
-            .returns::<ScheduleView>(201, "The schedule; the header Location leads to it."),
+            .returns::<ScheduleView>(201, "The schedule is created; the header Location leads to it.")
+            .returns::<ScheduleView>(200, "The schedule existed before; the header Location leads to it."),
         Operation::patch("/schedules/{id}", Schedule, "changeSchedule", "Change a schedule", change)
             .about(
                 "Omitted members do not change; null removes a name, a limit or a time. With the header If-Match, the \
@@ -328,16 +329,26 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         enabled: new.enabled,
     };
     let record = options.options(&new.workflow, None, &call.redactor())?;
-    let added = call.inspector.add_schedule(&record);
+    let added = call.inspector.put_schedule(&record);
     let (cron, timezone) = (options.cron.as_deref(), options.timezone.as_deref());
-    let record = added.map_err(|error| refused(error, cron, timezone))?;
+    let (record, is_new) = added.map_err(|error| refused(error, cron, timezone))?;
     let id = record.id.to_string();
-    call.note_change("create schedule", &id);
+    let action = if is_new {
+        "create schedule"
+    } else {
+        "change schedule"
+    };
+    call.note_change(action, &id);
     let warning = unknown_workflow(call, &record.workflow)?;
     if let Some(warning) = &warning {
         tracing::warn!("schedule {id} is registered, but {warning}");
     }
-    let reply = view(call, record, warning)?.status(StatusCode::CREATED);
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let reply = view(call, record, warning)?.status(status);
     Ok(reply.header(header::LOCATION, &format!("schedules/{id}")))
 }
 

@@ -16,7 +16,6 @@ use crate::call::{Call, Reply};
 use crate::cursor::{page_by_key, unreadable};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
-use crate::query::shown;
 use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::schedule::{FiringView, RunNow, ScheduleView, TickView};
@@ -31,8 +30,9 @@ pub(super) fn operations() -> Vec<Operation> {
     let kind = Parameter::words(
         "kind",
         &["cron", "trigger"],
-        "The kind: cron for schedules, trigger for triggers; default: cron.",
-    );
+        "The kinds: cron for schedules, trigger for triggers; default: cron.",
+    )
+    .repeated();
     vec![
         Operation::get(
             "/schedules",
@@ -156,14 +156,15 @@ fn view(call: &Call<'_>, record: ScheduleRecord) -> Result<ScheduleView, Problem
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let kind = match call.query.get("kind") {
-        None | Some("cron") => ScheduleKind::Cron,
-        Some("trigger") => ScheduleKind::Trigger,
-        Some(kind) => {
-            let detail = format!("'{}' is neither cron nor trigger", shown(kind));
-            return Err(Problem::invalid("kind", detail));
-        }
-    };
+    let mut kinds: Vec<ScheduleKind> = (call.query.distinct("kind"))
+        .map(|kind| match kind {
+            "trigger" => ScheduleKind::Trigger,
+            _ => ScheduleKind::Cron,
+        })
+        .collect();
+    if kinds.is_empty() {
+        kinds.push(ScheduleKind::Cron);
+    }
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
     let enabled_only = call.query.flag("enabled")?;
     let page = page_by_key(
@@ -172,14 +173,25 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         |record: &ScheduleRecord| record.id.uuid().simple().to_string(),
         |range| {
             let after = range.key.map(|key| key.parse().map_err(|_| unreadable()));
-            let found = call.inspector.schedules_from(
-                kind,
-                enabled_only,
-                after.transpose()?,
-                range.is_back,
-                range.limit,
-            );
-            Ok(found?)
+            let (after, is_back) = (after.transpose()?, range.is_back);
+            let mut found = Vec::new();
+            for kind in &kinds {
+                let inspector = &call.inspector;
+                let limit = range.limit;
+                found.extend(inspector.schedules_from(
+                    *kind,
+                    enabled_only,
+                    after,
+                    is_back,
+                    limit,
+                )?);
+            }
+            found.sort_by_key(|record: &ScheduleRecord| record.id.uuid());
+            if is_back {
+                found.reverse();
+            }
+            found.truncate(range.limit);
+            Ok(found)
         },
     )?;
     let items = page.items.into_iter().map(|record| view(call, record));

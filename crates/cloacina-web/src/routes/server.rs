@@ -52,6 +52,8 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/runners/{id}", View, "getRunner", "Show a runner", runner)
             .returns::<RunnerView>(200, "The runner."),
         Operation::get("/tenants", View, "listTenants", "List the tenants of a PostgreSQL database", tenants)
+            .of_all_tenants()
+            .about("A caller who may use only some tenants can list them without naming one.")
             .returns_page::<TenantView>("The tenants that the caller may use; none on SQLite."),
         Operation::get("/database", View, "getDatabase", "Check the database", database)
             .returns::<DatabaseView>(200, "The size and the health of the database."),

@@ -28,9 +28,9 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/waits", View, "listWaits", "List the open waits for signals and approvals", list)
             .about("The oldest wait comes first.")
             .with([
-                Parameter::words("kind", KINDS, "Only waits of this kind; default: signals and approvals."),
-                Parameter::text("name", "Only waits for this signal or approval."),
-                Parameter::text("workflow", "Only waits of this workflow."),
+                Parameter::words("kind", KINDS, "Only waits of one of these kinds; default: signals and approvals.").repeated(),
+                Parameter::text("name", "Only waits for one of these signals or approvals.").repeated(),
+                Parameter::text("workflow", "Only waits of one of these workflows.").repeated(),
                 LIMIT,
                 CURSOR,
             ])
@@ -152,16 +152,46 @@ fn kind_named(name: &str) -> Option<WaitKind> {
     kinds.find(|kind| kind.name() == name)
 }
 
+/// Maximum number of combinations of values of the parameters of a list of waits.
+const MAX_FILTERS: usize = 50;
+
+/// Returns the distinct values of a parameter; a single `None` if the parameter is not given.
+fn alternatives(call: &Call<'_>, name: &str) -> Vec<Option<String>> {
+    let values: Vec<_> = (call.query.distinct(name))
+        .map(|value| Some(value.to_owned()))
+        .collect();
+    if values.is_empty() {
+        vec![None]
+    } else {
+        values
+    }
+}
+
 fn page(call: &Call<'_>, execution: Option<ExecutionId>) -> Result<Reply, Problem> {
-    let owned = |name: &str| call.query.get(name).map(str::to_owned);
-    let found = call.inspector.waits(&WaitFilter {
-        name: owned("name"),
-        workflow: owned("workflow"),
-        execution,
-        kind: call.query.get("kind").and_then(kind_named),
-        cursor: cursor::for_engine(&call.query)?,
-        limit: call.query.number("limit", 50, 1..=MAX_PAGE)?,
-    })?;
+    let kinds = alternatives(call, "kind");
+    let (names, workflows) = (alternatives(call, "name"), alternatives(call, "workflow"));
+    if kinds.len() * names.len() * workflows.len() > MAX_FILTERS {
+        let detail = format!(
+            "the repeated parameters kind, name and workflow have more than {MAX_FILTERS} combinations"
+        );
+        return Err(Problem::new("bad_request", detail).hint("send several requests"));
+    }
+    let cursor = cursor::for_engine(&call.query)?;
+    let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
+    let mut filters = Vec::new();
+    for kind in &kinds {
+        for name in &names {
+            filters.extend(workflows.iter().map(|workflow| WaitFilter {
+                name: name.clone(),
+                workflow: workflow.clone(),
+                execution,
+                kind: kind.as_deref().and_then(kind_named),
+                cursor: cursor.clone(),
+                limit,
+            }));
+        }
+    }
+    let found = call.inspector.waits_of_any(&filters)?;
     let items = found.items.into_iter().map(WaitingView::new);
     let page = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,

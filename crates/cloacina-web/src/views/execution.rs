@@ -287,16 +287,16 @@ impl TaskView {
         Self {
             id: definition.id.clone(),
             status: record.status.name().to_owned(),
-            attempts: record.attempt,
+            attempts: record.attempts_begun(),
             max_attempts: definition.retry.max_attempts,
             rescues: record.rescues,
             dependencies: definition.dependencies.clone(),
             runner: record.runner.map(|runner| runner.to_string()),
             ready_at: due(record.ready_at),
-            started_at: record.started_at.map(time),
+            started_at: record.attempt_started_at().map(time),
             ended_at: record.ended_at.map(time),
             duration_us: record
-                .started_at
+                .attempt_started_at()
                 .zip(record.ended_at)
                 .map(|(start, end)| end.since(start)),
             error: error.map(|error| if whole { error } else { error.cut() }),

@@ -85,7 +85,7 @@ export function App() {
       <div class="frame">
         <Navigation />
         <main tabIndex={-1} id="main">
-          {error instanceof ApiError && !meta.value
+          {error instanceof ApiError && !meta.value && parts.value[0] !== "tenants"
             ? <ErrorBox error={error} retry={() => void loadMeta()} />
             : <Content />}
         </main>

@@ -90,6 +90,7 @@ export function ErrorBox({ error, retry }: { error: ApiError; retry?: () => void
       <p>{problem.detail}</p>
       {problem.errors?.map((one) => <p key={one.pointer}><code>{one.pointer}</code> {one.detail}</p>)}
       {problem.hint && <p class="quiet">{problem.hint}</p>}
+      {problem.hint?.includes("?tenant=") && <p><a href={url("tenants")}>Choose a tenant</a></p>}
       {retry && <button type="button" onClick={retry}>Try again</button>}
     </div>
   );
