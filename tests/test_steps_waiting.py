@@ -135,6 +135,27 @@ def test_t5_cancelled_wait_of_a_function_is_an_attempt(runner):
     assert [event.attempt for event in ended] == [1]
 
 
+def test_t5_snooze_after_a_wait_ends_the_run(runner):
+    runs = []
+
+    @cloaca.workflow
+    def naps(handle):
+        handle.sleep("nap", 0.01)
+        runs.append(handle.attempt)
+        if len(runs) == 1:
+            raise cloaca.Snooze(0.5)
+
+    handle = runner.submit("naps")
+    wait_until(lambda: any(event.type == "task_snoozed" for event in handle.events()))
+    snoozed = runner.get_execution(handle.id).tasks["naps"]
+    assert (snoozed.status, snoozed.attempts, snoozed.started_at) == ("Ready", 0, None)
+    result = handle.result(timeout=60)
+    assert (runs, result.tasks["naps"].attempts) == ([1, 1], 1)
+    assert result.tasks["naps"].duration.total_seconds() < 0.5
+    started = [event.attempt for event in handle.events() if event.type == "task_started"]
+    assert started == [1, 1]
+
+
 def test_t5_task_continues_after_a_short_sleep(runner):
     @cloaca.workflow
     def naps(handle):

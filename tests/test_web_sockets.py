@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,23 @@ def test_socket_excludes_an_address(url: str, tmp_path: Path) -> None:
     _, written = ui.process.communicate(timeout=30)
     assert ui.process.returncode == 2
     assert "--uds excludes --host and --port" in written
+
+
+def test_server_leaves_the_socket_of_its_successor(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    first = cloaca.web.serve(url, uds=path, token=TOKEN)
+    path.unlink()
+    with cloaca.web.serve(url, uds=path, token=TOKEN):
+        first.close()
+        assert ask(path, "/healthz", None) == 200
+
+
+def test_servers_that_start_at_once_listen(url: str, tmp_path: Path) -> None:
+    # A process with the same id, which was killed, has left its folder.
+    (tmp_path / f".{os.getpid():x}0").mkdir()
+    paths = [tmp_path / f"{number}.sock" for number in range(8)]
+    with ThreadPoolExecutor() as threads:
+        servers = list(threads.map(lambda path: cloaca.web.serve(url, uds=path, token=TOKEN), paths))
+    assert [ask(path, "/healthz", None) for path in paths] == [200] * 8
+    for server in servers:
+        server.close()

@@ -38,10 +38,11 @@ fn problem(pointer: String, message: &str) -> Problem {
         Some((message, _)) => message,
         None => message,
     };
-    let (first, rest) = message.split_once(", expected ").unwrap_or((message, ""));
+    // A string in the body can contain the same words, so the last ones count.
+    let (first, rest) = message.rsplit_once(", expected ").unwrap_or((message, ""));
     if first.starts_with("unknown field") {
         // The path of an unknown member may end with the member itself.
-        let name = quoted(first).next().unwrap_or_default();
+        let name = between_backquotes(first);
         let names: Vec<&str> = quoted(rest).collect();
         let detail = format!("the body has the unknown member '{}'", shown(name));
         let problem = Problem::new("unknown_parameter", detail);
@@ -60,7 +61,7 @@ fn problem(pointer: String, message: &str) -> Problem {
         return Problem::invalid(pointer, format!("the member '{name}' is given twice"));
     }
     if first.starts_with("unknown variant") {
-        let name = shown(quoted(first).next().unwrap_or_default());
+        let name = shown(between_backquotes(first));
         let names: Vec<&str> = quoted(rest).collect();
         let detail = format!("'{name}' is not one of {}", names.join(", "));
         return Problem::invalid(pointer, detail);
@@ -76,6 +77,12 @@ fn problem(pointer: String, message: &str) -> Problem {
         return Problem::invalid(pointer, "the number is too large");
     }
     Problem::invalid(pointer, "the value has the wrong type")
+}
+
+/// Returns the text between the first and the last backquote.
+fn between_backquotes(text: &str) -> &str {
+    let (_, rest) = text.split_once('`').unwrap_or_default();
+    rest.rsplit_once('`').unwrap_or_default().0
 }
 
 /// Returns the texts between backquotes.
@@ -187,6 +194,14 @@ mod tests {
             (
                 r#"{"action":"pause","limit":"ten"}"#,
                 "/limit: it must be a whole number from 0 to 4294967295, not a string",
+            ),
+            (
+                r#"{"action":"pause","limit":"ten, expected u32"}"#,
+                "/limit: it must be a whole number from 0 to 4294967295, not a string",
+            ),
+            (
+                r#"{"action":"x`y, expected one of `z`"}"#,
+                "/action: 'x`y, expected one of `z`' is not one of cancel, pause",
             ),
             (
                 r#"{"action":"pause","limit":1.5}"#,

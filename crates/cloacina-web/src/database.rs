@@ -43,6 +43,9 @@ struct Shared {
     opening: Opening,
     own: Mutex<OwnSchema>,
     tenants: Mutex<HashMap<String, OpenDatabase>>,
+    /// When the server of the database last answered a check, if the default schema does not exist. Each of these checks
+    /// opens a connection, so they run one at a time, and an answer counts for a while.
+    answered: Mutex<Option<Instant>>,
 }
 
 /// A database to serve, with its tenants.
@@ -100,6 +103,7 @@ impl Database {
             opening,
             own: Mutex::new(own),
             tenants: Mutex::new(HashMap::new()),
+            answered: Mutex::new(None),
         };
         Self {
             shared: Arc::new(shared),
@@ -148,7 +152,12 @@ impl Database {
     pub(crate) fn check_answers(&self) -> Result<(), Problem> {
         let inspector = self.inspector(None)?;
         if self.shared.own.lock().absent_since.is_some() {
-            return Ok(self.tenants().map(drop)?);
+            let mut answered = self.shared.answered.lock();
+            if answered.is_none_or(|at| at.elapsed() >= RETRY_PAUSE) {
+                self.tenants()?;
+                *answered = Some(Instant::now());
+            }
+            return Ok(());
         }
         Ok(inspector.backlog(1).map(drop)?)
     }
@@ -165,11 +174,23 @@ impl Database {
             }
             _ => false,
         };
-        if is_due && let Ok(inspector) = open_inspector(url, None, self.shared.opening) {
-            *self.shared.own.lock() = OwnSchema {
-                open: OpenDatabase::new(inspector),
-                absent_since: None,
-            };
+        if !is_due {
+            return;
+        }
+        match open_inspector(url, None, self.shared.opening) {
+            Ok(inspector) => {
+                *self.shared.own.lock() = OwnSchema {
+                    open: OpenDatabase::new(inspector),
+                    absent_since: None,
+                };
+            }
+            // The schema exists now, but another version of the engine has created it.
+            Err(error) if error.code == ErrorCode::Migration && !is_empty(url) => {
+                let mut own = self.shared.own.lock();
+                let location = own.open.inspector.location();
+                own.open = OpenDatabase::new(Inspector::absent(location, &error));
+            }
+            Err(_) => {}
         }
     }
 
@@ -210,11 +231,15 @@ fn open_inspector(url: &str, schema: Option<&str>, opening: Opening) -> Result<I
 /// Whether a database could not be opened only because its default schema lacks the engine's tables, but the database has
 /// tenants.
 fn has_only_tenants(url: &str, error: &Error) -> bool {
-    let is_empty = || schema_versions(url, None).is_ok_and(|versions| versions.current.is_none());
     let tenants = || DatabaseAdmin::new(url).and_then(|admin| admin.list_tenants());
     error.code == ErrorCode::Migration
-        && is_empty()
+        && is_empty(url)
         && tenants().is_ok_and(|tenants| !tenants.is_empty())
+}
+
+/// Whether the default schema lacks the engine's tables.
+fn is_empty(url: &str) -> bool {
+    schema_versions(url, None).is_ok_and(|versions| versions.current.is_none())
 }
 
 /// Returns the error of a request that names no tenant, if only tenants can be served.

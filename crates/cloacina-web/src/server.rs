@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 #[cfg(unix)]
 use std::path::Path;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +40,8 @@ pub struct Listening {
     address: SocketAddr,
     runtime: Option<Runtime>,
     /// The file of the Unix socket, which is removed when the server stops.
-    _socket: Option<SocketFile>,
-}
-
-/// The file of a Unix socket. Dropping this value removes the file.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // A file that cannot be removed is replaced by the next server on this path.
-        let _ = std::fs::remove_file(&self.0);
-    }
+    #[cfg(unix)]
+    _socket: Option<unix_socket::SocketFile>,
 }
 
 impl Listening {
@@ -88,6 +77,7 @@ impl Listening {
         Ok(Self {
             address,
             runtime: Some(runtime),
+            #[cfg(unix)]
             _socket: None,
         })
     }
@@ -105,8 +95,7 @@ impl Listening {
             let message = format!("cannot listen on {}: {error}", path.display());
             Error::new(ErrorCode::Connection, message)
         };
-        let listener = unix_socket::bind(path).map_err(|error| failed(&error))?;
-        let socket = SocketFile(path.to_owned());
+        let (listener, socket) = unix_socket::bind(path).map_err(|error| failed(&error))?;
         let runtime = runtime_of(&web).map_err(|error| failed(&error))?;
         runtime.spawn(accept(Socket::Unix(listener), router(web)));
         Ok(Self {

@@ -173,7 +173,7 @@ fn difference(id: String, a: &Ended, b: &Ended) -> TaskDifference {
         let ordinal = execution.workflow().ordinal(&id)?;
         let record = execution.task(ordinal);
         let duration = record
-            .started_at
+            .attempt_started_at()
             .zip(record.ended_at)
             .map(|(start, end)| end.since(start));
         let code = execution.workflow().task(ordinal).fingerprint.clone();

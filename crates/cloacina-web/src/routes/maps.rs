@@ -1,7 +1,7 @@
 //! The routes that list the items of a map and change a running map (semantics K).
 
 use cloacina::runtime::Ended;
-use cloacina::types::{Json, MapRow};
+use cloacina::types::{ItemRecord, Json, MapRow};
 use cloacina::{Error, ErrorCode, TaskStatus};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -91,6 +91,8 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     if statuses.is_empty() {
         statuses.push(None);
     }
+    // Each status is read at another time. An item that advances meanwhile is found in its later status, so it is not missed.
+    statuses.sort_by_key(|status| status.map(TaskStatus::code));
     let execution = call.inspector.execution(call.execution_id()?)?;
     let id = execution.record().id;
     let task = ordinal(call, &execution)?;
@@ -102,7 +104,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
             let inspector = &call.inspector;
             items.extend(inspector.items_before(id, task, *status, index(end), limit)?);
         }
-        items.sort_by_key(|item| item.item);
+        sort(&mut items);
         items.drain(..items.len().saturating_sub(limit));
         Ok(items)
     };
@@ -114,7 +116,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
                 has_more |= page.next.is_some();
                 items.extend(page.items);
             }
-            items.sort_by_key(|item| item.item);
+            sort(&mut items);
             has_more |= items.len() > limit;
             items.truncate(limit);
             let first = items.first().map_or(start, |item| item.item as usize);
@@ -152,6 +154,13 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let results = (page.items.iter()).filter_map(|item| item.result.as_ref().map(Json::as_str));
     let secrets = contexts.iter().map(String::as_str).chain(results);
     Ok(reply.redacted_by(call.redactor().with_secrets_of(secrets)))
+}
+
+/// Sorts the items that were read status by status. Of an item that was read twice, only the later status remains.
+fn sort(items: &mut Vec<ItemRecord>) {
+    items.reverse();
+    items.sort_by_key(|item| item.item);
+    items.dedup_by_key(|item| item.item);
 }
 
 fn state(name: &str) -> Result<TaskStatus, Problem> {

@@ -145,6 +145,7 @@ impl Execution {
                 );
                 self.note_ran(finish.task, &mut changes);
                 self.task_mut(finish.task).attempt -= 1;
+                self.forget_first_start(finish.task, &mut changes);
                 self.make_ready(finish.task, after, now, &mut changes);
             }
             Outcome::Park(park) => {
@@ -161,6 +162,7 @@ impl Execution {
                 );
                 if finish.started_at.is_some() {
                     self.note_ran(finish.task, &mut changes);
+                    self.forget_first_start(finish.task, &mut changes);
                 }
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, 0, now, &mut changes);
@@ -239,6 +241,7 @@ impl Execution {
                 Json::encode(&data).ok(),
             );
             self.task_mut(ordinal).error = Some(failure);
+            self.forget_first_start(ordinal, changes);
             self.make_ready(ordinal, delay, now, changes);
         } else {
             self.fail_task(ordinal, failure, now, changes);
@@ -290,6 +293,14 @@ impl Execution {
         changes.touch(ordinal);
         changes.ended_tasks.push(ordinal);
         self.propagate_end(ordinal, now, changes);
+    }
+
+    /// Removes the first start of an attempt whose function has waited, because the attempt has ended (T5).
+    pub(super) fn forget_first_start(&mut self, ordinal: Ordinal, changes: &mut Changes) {
+        let wait = self.task(ordinal).wait.as_ref();
+        if wait.is_some_and(|wait| wait.begun.is_some()) {
+            self.change_wait(ordinal, |wait| wait.begun = None, changes);
+        }
     }
 
     /// Makes a task ready after `delay` microseconds. In a paused execution, the delay begins when the execution is resumed

@@ -71,6 +71,7 @@ impl Execution {
                 let failure = self.runner_lost(ordinal, limits);
                 self.fail_task(ordinal, failure, now, &mut recovery.changes);
             } else {
+                self.forget_first_start(ordinal, &mut recovery.changes);
                 self.make_ready(ordinal, 0, now, &mut recovery.changes);
             }
         }

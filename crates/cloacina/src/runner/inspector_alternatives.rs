@@ -3,31 +3,44 @@
 use std::cmp::Reverse;
 
 use super::Inspector;
+use super::inspector_lists::{before, successor};
 use super::listing::{ListFilter, ListPage, ListedExecution, Scanned};
 use crate::types::{Error, ExecutionId};
 
 impl Inspector {
     /// Lists executions that satisfy at least one of the filters, newest first, page by page. The cursors and the limits of all
-    /// filters must be the same. Each filter is a listing of its own, whose limits on the examined executions apply.
+    /// filters must be the same. The filters share the limits on the examined executions.
     ///
     /// # Errors
     /// See [`list`](Self::list).
     pub fn list_any(&self, filters: &[ListFilter]) -> Result<ListPage, Error> {
+        let parts = u32::try_from(filters.len()).unwrap_or(u32::MAX);
         let mut pages = Vec::new();
         for filter in filters {
-            pages.push(self.list(filter)?);
+            pages.push(self.list_within(filter, parts)?);
         }
         let (Some(first), true) = (filters.first(), pages.len() != 1) else {
             return Ok(pages.pop().unwrap_or_else(ListPage::empty));
         };
         let is_ascending = first.after.is_some() && first.before.is_none();
-        Ok(merge(pages, first.limit, is_ascending))
+        let start = if is_ascending {
+            first.after.map(successor)
+        } else {
+            first.before.map(before)
+        };
+        Ok(merge(pages, first.limit, is_ascending, start))
     }
 }
 
 /// Returns the page that consists of the first executions of several pages of the same range. `is_ascending`: the oldest
-/// executions come first, because the page precedes another one.
-fn merge(pages: Vec<ListPage>, limit: usize, is_ascending: bool) -> ListPage {
+/// executions come first, because the page precedes another one. `start`: the cursor that leads back from a page without
+/// executions.
+fn merge(
+    pages: Vec<ListPage>,
+    limit: usize,
+    is_ascending: bool,
+    start: Option<ExecutionId>,
+) -> ListPage {
     // In the order of the listing, the executions before this id are complete.
     let onward = |page: &ListPage| if is_ascending { page.prev } else { page.next };
     let back = |page: &ListPage| if is_ascending { page.next } else { page.prev };
@@ -51,7 +64,7 @@ fn merge(pages: Vec<ListPage>, limit: usize, is_ascending: bool) -> ListPage {
     let examined = pages.iter().filter_map(|page| page.scanned);
     let examined = examined.map(|scanned| scanned.examined).sum();
     let mut has_more = pages.iter().any(|page| onward(page).is_some());
-    let came_from = pages.iter().find_map(back);
+    let leads_back = pages.iter().any(|page| back(page).is_some());
     let items = pages.into_iter().flat_map(|page| page.items);
     let mut items: Vec<ListedExecution> = items.collect();
     items.sort_unstable_by_key(|item| Reverse(item.id));
@@ -67,7 +80,8 @@ fn merge(pages: Vec<ListPage>, limit: usize, is_ascending: bool) -> ListPage {
     let is_full = items.len() == limit;
     let last = items.last().map(|item| item.id).filter(|_| is_full);
     let onward = last.or(stop.map(|(id, _)| id)).filter(|_| has_more);
-    let back = came_from.map(|id| items.first().map_or(id, |item| item.id));
+    let back = items.first().map(|item| item.id).or(start);
+    let back = back.filter(|_| leads_back);
     if is_ascending {
         items.reverse();
     }

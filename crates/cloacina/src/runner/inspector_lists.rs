@@ -12,7 +12,7 @@ use crate::types::{
 const ID_DIGITS: usize = 32;
 
 /// Returns the next higher id.
-fn successor(id: ExecutionId) -> ExecutionId {
+pub(super) fn successor(id: ExecutionId) -> ExecutionId {
     id_of(id.uuid().as_u128().saturating_add(1))
 }
 
@@ -89,9 +89,18 @@ impl Inspector {
     /// # Errors
     /// `Configuration` for an `id_prefix` that is not the beginning of an id; `Database` or `Connection`.
     pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
-        let Some(query) = self.query(filter)? else {
+        self.list_within(filter, 1)
+    }
+
+    /// Lists executions like [`list`](Self::list), as one of `parts` listings that together have the effort of one.
+    pub(super) fn list_within(&self, filter: &ListFilter, parts: u32) -> Result<ListPage, Error> {
+        let Some(mut query) = self.query(filter)? else {
             return Ok(ListPage::empty());
         };
+        if let Some(budget) = &mut query.budget {
+            budget.rows /= u64::from(parts);
+            budget.time /= parts;
+        }
         let Listed {
             mut ids,
             examined,
@@ -259,7 +268,7 @@ impl Inspector {
 }
 
 /// Returns the next lower id.
-fn before(id: ExecutionId) -> ExecutionId {
+pub(super) fn before(id: ExecutionId) -> ExecutionId {
     id_of(id.uuid().as_u128().saturating_sub(1))
 }
 

@@ -18,10 +18,10 @@ use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 /// other executions.
 const LARGEST_CLAIM: usize = 256;
 /// Maximum number of items that one transaction claims for one executor.
-const LARGEST_CLAIM_FOR_WORKERS: usize = 1_024;
+const LARGEST_CLAIM_FOR_WORKERS: usize = 512;
 /// Maximum number of claimed items that wait for a worker of one executor. More of them would delay other executions, because many
 /// items would then end in one transaction.
-const ITEM_WINDOW: usize = 512;
+const ITEM_WINDOW: usize = 320;
 /// Maximum number of items that one transaction claims in order to start their children.
 const LARGEST_START: usize = 256;
 
