@@ -96,7 +96,9 @@ def test_servers_that_start_at_once_listen(url: str, tmp_path: Path) -> None:
     (tmp_path / f".{os.getpid():x}0").mkdir()
     paths = [tmp_path / f"{number}.sock" for number in range(8)]
     with ThreadPoolExecutor() as threads:
-        servers = list(threads.map(lambda path: cloaca.web.serve(url, uds=path, token=TOKEN), paths))
+        servers = list(
+            threads.map(lambda path: cloaca.web.serve(url, uds=path, token=TOKEN), paths)
+        )
     assert [ask(path, "/healthz", None) for path in paths] == [200] * 8
     for server in servers:
         server.close()
