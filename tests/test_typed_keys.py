@@ -126,6 +126,10 @@ def test_j4_keys_that_json_cannot_have_are_refused():
         run_task(pairs)
 
 
+class Share(enum.Enum):
+    HALF = 0.5
+
+
 @dataclasses.dataclass
 class Grid:
     cells: dict[tuple[int, int], str]
@@ -140,6 +144,7 @@ class Grid:
         list[typing.Mapping[tuple[int, ...] | None, str]],
         dict[tuple[int, int], Model],
         Grid,
+        dict[Share, int],
     ],
     ids=str,
 )

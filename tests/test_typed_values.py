@@ -368,6 +368,16 @@ class Custom:
     pass
 
 
+@dataclasses.dataclass
+class RatedBytes:
+    rate: Rate
+    data: bytes
+
+
+class Price(enum.Enum):
+    LOW = decimal.Decimal("1.5")
+
+
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [
@@ -376,6 +386,8 @@ class Custom:
         (Custom, "msgspec cannot decode Custom from JSON"),
         (list[Custom], "msgspec cannot decode Custom from JSON"),
         (bytes, "bytes are not JSON"),
+        (RatedBytes, "bytes are not JSON"),
+        (Price, "Enums must contain either all str or all int values"),
         ("Missing", "name 'Missing' is not defined"),
         ("list[", "SyntaxError"),
     ],

@@ -94,6 +94,16 @@ def test_t10_decorator_takes_the_options_of_a_map(runner):
     assert dict(result.output) == {"numbers": [1, 0, 3]}
 
 
+def test_t10_map_has_no_key_for_its_results():
+    with pytest.raises(cloaca.WorkflowValidationError, match="has output= and over=") as raised:
+
+        @cloaca.workflow(over="numbers", output="doubled")
+        def double(number: int) -> int:
+            return 2 * number
+
+    assert raised.value.hint == "leave output= out, and read the results with result.of(double)"
+
+
 def test_t10_decorator_takes_a_trigger_rule(runner):
     @cloaca.workflow(trigger_rule=cloaca.context_value("go", "exists"))
     def careful(context):

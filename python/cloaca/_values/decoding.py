@@ -2,8 +2,8 @@
 
 If an annotation contains a type of pydantic, pydantic decodes the value. If the annotation contains
 a constraint of `annotated_types`, pydantic decodes the value strictly, because msgspec ignores such
-constraints. The same applies to an `Enum` whose values are neither all strings nor all integers,
-which msgspec cannot decode. Otherwise msgspec decodes the value. Each library is imported when it
+constraints. The same applies to an `Enum` of floats, or of several of JSON's simple types, which
+msgspec cannot decode. Otherwise msgspec decodes the value. Each library is imported when it
 is first needed.
 """
 
@@ -26,7 +26,7 @@ from cloaca._values.pydantic_models import (
     special_encoder,
 )
 from cloaca._values.shapes import InfoShape
-from cloaca._values.text_keys import has_other_keys, unusable_key
+from cloaca._values.text_keys import has_other_keys, is_mixed_enum, unusable_key
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -78,10 +78,10 @@ class Decoder:
         try:
             self._run, self.kinds, self.stored_kinds = make(annotation)
         except Unreadable as error:
-            if make is not _msgspec or not contains(annotation, _is_other_enum):
+            if make is not _msgspec or not contains(annotation, is_mixed_enum):
                 raise
             self.library, self._is_strict = "pydantic", True
-            self._run, self.kinds, self.stored_kinds = _with_other_enums(annotation, error)
+            self._run, self.kinds, self.stored_kinds = _with_mixed_enums(annotation, error)
         #: Whether the annotation has objects whose keys are not strings.
         self.has_text_keys = has_other_keys(annotation)
         if self.has_text_keys:
@@ -229,24 +229,17 @@ def _constrained(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
         raise refused_constraint(annotation, f"it cannot decode the type: {error}") from None
 
 
-def _is_other_enum(part: Any) -> bool:
-    """Returns whether a part is an `Enum` that msgspec does not decode, such as one of floats."""
-    from enum import Enum
-
-    if not isinstance(part, type) or not issubclass(part, Enum):
-        return False
-    values = [member.value for member in part]
-    return not any(all(isinstance(value, kind) for value in values) for kind in (str, int))
-
-
-def _with_other_enums(
+def _with_mixed_enums(
     annotation: Any, refusal: Unreadable
 ) -> tuple[Callable[[str], Any], Kinds, Kinds]:
     """Returns the strict decoder of pydantic.
 
     Raises:
-        Unreadable: pydantic is not installed, or cannot decode the annotation.
+        Unreadable: pydantic is not installed, or cannot decode the annotation, or the annotation
+            contains bytes.
     """
+    if contains(annotation, lambda part: part in (bytes, bytearray)):
+        raise Unreadable("bytes are not JSON")
     try:
         import pydantic  # noqa: F401
     except ImportError:

@@ -51,6 +51,21 @@ def _is_mapping_with_unusable_keys(part: Any) -> bool:
     return _is_mapping_with_other_keys(part) and _has_no_text(get_args(part)[0])
 
 
+def is_mixed_enum(part: Any) -> bool:
+    """Returns whether a part is an `Enum` of JSON's simple values that msgspec does not decode.
+
+    msgspec decodes enums whose values are all strings or all integers.
+    """
+    from enum import Enum
+
+    if not isinstance(part, type) or not issubclass(part, Enum):
+        return False
+    values = [member.value for member in part]
+    if not all(value is None or isinstance(value, (str, int, float)) for value in values):
+        return False
+    return not any(all(isinstance(value, kind) for value in values) for kind in (str, int))
+
+
 def _has_no_text(key: Any) -> bool:
     """Returns whether no value of a type can be a key of a JSON object; see `text_of_key`."""
     from typing import get_origin
@@ -59,6 +74,8 @@ def _has_no_text(key: Any) -> bool:
     kind = get_origin(key) or key
     if not isinstance(kind, type):
         return False
+    if is_mixed_enum(kind):
+        return True
     if kind is bool or issubclass(kind, (tuple, list, set, frozenset, dict)):
         return True
     return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__")

@@ -115,7 +115,8 @@ def workflow(
     Args:
         function: The function, if the decorator is used without parentheses.
         input: The input of an execution; see `WorkflowBuilder`.
-        output: The name under which the result is stored; the name of the function if omitted.
+        output: The name under which the result is stored; the name of the function if omitted. Not
+            with `over`.
         retry: A complete retry policy. For this option and the following ones, see also `task`.
         retry_attempts: Maximum number of attempts, including the first.
         retry_backoff: The growth of the delay.
@@ -227,6 +228,12 @@ def _define(
         raise WorkflowValidationError(
             f"@workflow on '{name}' is in the block of the workflow '{outer.name}'",
             hint="use @cloaca.task in the block, or define the workflow outside of it",
+        )
+    if output is not None and options["over"] is not None:
+        raise WorkflowValidationError(
+            f"@workflow on '{name}' has output= and over=, but the results of a map are not in the "
+            "context",
+            hint=f"leave output= out, and read the results with result.of({name})",
         )
     with WorkflowBuilder(name, input=input) as builder:
         task(output=output, **options)(function)
