@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import pickle
+import threading
 
 import msgspec
 import pytest
@@ -279,6 +280,32 @@ def test_j7_error_about_a_skipped_task_says_that_it_was_skipped(runner, kind):
         "task 'child': parameter 'parent' has no value: task 'parent' has no result, because it "
         "was skipped\nhint: give the parameter a default, or a type that admits None"
     )
+
+
+def test_j7_reason_is_not_read_on_the_event_loop(runner, monkeypatch):
+    from cloaca._workers import arguments
+
+    threads = []
+    status_of = arguments._status_of
+
+    def noting(task, work):
+        threads.append(threading.current_thread().name)
+        return status_of(task, work)
+
+    monkeypatch.setattr(arguments, "_status_of", noting)
+    with cloaca.WorkflowBuilder("missing_branch"):
+
+        @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
+        def parent() -> int | None: ...
+
+        @cloaca.task
+        async def child(parent: int) -> int:
+            return parent
+
+    result = runner.execute("missing_branch", timeout=60)
+    assert "because it was skipped" in result.tasks["child"].error.message
+    assert threads
+    assert "cloaca-loop" not in threads
 
 
 def test_j7_error_of_run_task_names_all_reasons(runner):

@@ -27,6 +27,8 @@ def arguments(
     context: Context,
     handle: object,
     resources: Callable[[Source], object],
+    *,
+    asks: bool = True,
 ) -> Arguments:
     """Returns the positional arguments of a function, and its arguments by name.
 
@@ -36,6 +38,7 @@ def arguments(
         context: The context that the task receives.
         handle: The handle, if the function takes it.
         resources: A function that returns the object of a resource.
+        asks: Whether an error about a missing result asks the database for the reason.
 
     Raises:
         TaskInputError: A parameter has no value, or its value does not match the annotation.
@@ -47,7 +50,7 @@ def arguments(
         if isinstance(what, Source):
             if what.kind == "resource":
                 return resources(what)
-            return read(what, context, work)
+            return read(what, context, work, asks)
         return context if what == "context" else handle
 
     return [value(what) for what in call.positional], {
@@ -96,7 +99,7 @@ def _keeps_loop_variable(work: Work, name: str) -> bool:
     return any(signature(twin).parameters[name].default is not default for twin in twins if twin)
 
 
-def read(source: Source, context: Context, work: Work) -> Any:
+def read(source: Source, context: Context, work: Work, asks: bool) -> Any:
     """Returns the value of a parameter.
 
     Raises:
@@ -116,7 +119,7 @@ def read(source: Source, context: Context, work: Work) -> Any:
         text = source.default_of_input(source.key, context, work.execution_id)
         if text is not None:
             return decode(source, text, work.task_id)
-    return _missing(source, context, work)
+    return _missing(source, context, work, asks)
 
 
 def decode(source: Source, text: str, task_id: str) -> Any:
@@ -146,7 +149,7 @@ def decode(source: Source, text: str, task_id: str) -> Any:
         ) from error.__cause__
 
 
-def _missing(source: Source, context: Mapping[str, Any], work: Work) -> Any:
+def _missing(source: Source, context: Mapping[str, Any], work: Work, asks: bool) -> Any:
     """Returns the value for a missing key: the default, or else `None` if that is allowed.
 
     `None` is allowed for a signal, and for a result or a field of the input if the parameter
@@ -164,7 +167,7 @@ def _missing(source: Source, context: Mapping[str, Any], work: Work) -> Any:
     if source.kind == "task":
         if source.accepts_none:
             return None
-        reason, hint = _reason(source, hint, _status_of(source.task, work))
+        reason, hint = _reason(source, hint, _status_of(source.task, work) if asks else None)
         what += reason
     elif source.kind == "input":
         if source.accepts_none:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._values.exceptions import TaskInputError
 from cloaca._workers.attempt_scope import TRACING, current, modules
 from cloaca._workers.loop_watch import LoopWatch
 from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return, of_value
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from cloaca._core import Context, Outcome, Runner, Work
     from cloaca._tasks.call import Call
+    from cloaca._workers.arguments import Arguments
     from cloaca._workers.attempt_scope import AttemptScope
 
 # Maximum number of tasks to take from the engine before the loop runs other callbacks.
@@ -259,9 +261,19 @@ async def _called(
         if source.marker is not None:
             made[source.parameter] = await scope.resources().get_async(source.marker)
     handle = handle_of(call, work, scope)
-    positional, named = arguments(
-        call, work, context, handle, lambda source: made[source.parameter]
-    )
+
+    def read(asks: bool) -> Arguments:
+        return arguments(
+            call, work, context, handle, lambda source: made[source.parameter], asks=asks
+        )
+
+    try:
+        positional, named = read(False)
+    except TaskInputError:
+        import asyncio
+
+        # The complete error may ask the database, which must not block the loop.
+        positional, named = await asyncio.to_thread(read, True)
     if handle is None:
         return await function(*positional, **named)
     return await handle._run_async(function, positional, named)
