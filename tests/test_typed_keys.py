@@ -130,6 +130,13 @@ class Share(enum.Enum):
     HALF = 0.5
 
 
+class Switch(enum.Enum):
+    ON = True
+
+
+NamedShare = typing.NewType("NamedShare", Share)
+
+
 @dataclasses.dataclass
 class Grid:
     cells: dict[tuple[int, int], str]
@@ -145,6 +152,9 @@ class Grid:
         dict[tuple[int, int], Model],
         Grid,
         dict[Share, int],
+        dict[Share | int, int],
+        dict[NamedShare, int],
+        dict[Switch, int],
     ],
     ids=str,
 )

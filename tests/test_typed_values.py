@@ -163,6 +163,11 @@ class Either(enum.Enum):
     TEXT = "one"
 
 
+class Switch(enum.Enum):
+    ON = True
+    OFF = False
+
+
 @dataclasses.dataclass
 class Tariff:
     rate: Rate
@@ -218,6 +223,7 @@ VALUES = [
     (Rate, Rate.HALF),
     (Rate | None, Rate.FULL),
     (list[Either], [Either.NUMBER, Either.TEXT]),
+    (list[Switch], [Switch.ON, Switch.OFF]),
     (Tariff, Tariff(Rate.HALF, [Rate.FULL])),
     (dict[str, Colour], {"a": Colour.RED}),
     (Point, Point(1, 2)),
@@ -378,6 +384,21 @@ class Price(enum.Enum):
     LOW = decimal.Decimal("1.5")
 
 
+class Day(enum.Enum):
+    FIRST = datetime.date(2026, 1, 1)
+
+
+class Corner(enum.Enum):
+    ORIGIN = (0, 0)
+    HALF = 0.5
+
+
+@dataclasses.dataclass
+class RatedPrice:
+    rate: Rate
+    price: Price
+
+
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [
@@ -388,6 +409,9 @@ class Price(enum.Enum):
         (bytes, "bytes are not JSON"),
         (RatedBytes, "bytes are not JSON"),
         (Price, "Enums must contain either all str or all int values"),
+        (Day, "Enums must contain either all str or all int values"),
+        (Corner, "Enums must contain either all str or all int values"),
+        (RatedPrice, "Enums must contain either all str or all int values - type `<enum 'Price'>`"),
         ("Missing", "name 'Missing' is not defined"),
         ("list[", "SyntaxError"),
     ],

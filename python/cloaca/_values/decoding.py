@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from cloaca._values.annotation_parts import contains, hints_of
+from cloaca._values.annotation_parts import contains, first_part, hints_of
 from cloaca._values.annotations import own_annotations
 from cloaca._values.constraints import has_constraints, refuse_ignored, refused_constraint
 from cloaca._values.decoding_errors import Undecodable, Unreadable
@@ -26,7 +26,7 @@ from cloaca._values.pydantic_models import (
     special_encoder,
 )
 from cloaca._values.shapes import InfoShape
-from cloaca._values.text_keys import has_other_keys, is_mixed_enum, unusable_key
+from cloaca._values.text_keys import has_other_keys, is_mixed_enum, is_other_enum, unusable_key
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -236,8 +236,11 @@ def _with_mixed_enums(
 
     Raises:
         Unreadable: pydantic is not installed, or cannot decode the annotation, or the annotation
-            contains bytes.
+            contains bytes or an `Enum` of other values.
     """
+    other = first_part(annotation, is_other_enum)
+    if other is not None:
+        _msgspec(other)  # raises the error about this enum
     if contains(annotation, lambda part: part in (bytes, bytearray)):
         raise Unreadable("bytes are not JSON")
     try:

@@ -54,28 +54,46 @@ def _is_mapping_with_unusable_keys(part: Any) -> bool:
 def is_mixed_enum(part: Any) -> bool:
     """Returns whether a part is an `Enum` of JSON's simple values that msgspec does not decode.
 
-    msgspec decodes enums whose values are all strings or all integers.
+    msgspec decodes enums whose values are all strings or all integers. Booleans are not integers.
     """
+    values = _values_of_enum(part)
+    return _are_simple(values) and not _are_decoded_by_msgspec(values)
+
+
+def is_other_enum(part: Any) -> bool:
+    """Returns whether a part is an `Enum` with a value that is not one of JSON's simple values."""
+    values = _values_of_enum(part)
+    return not _are_simple(values) and not _are_decoded_by_msgspec(values)
+
+
+def _values_of_enum(part: Any) -> list[Any]:
+    """Returns the values of an `Enum`; an empty list for anything else."""
     from enum import Enum
 
-    if not isinstance(part, type) or not issubclass(part, Enum):
+    is_enum = isinstance(part, type) and issubclass(part, Enum)
+    return [member.value for member in part] if is_enum else []
+
+
+def _are_simple(values: list[Any]) -> bool:
+    return all(value is None or isinstance(value, (str, int, float)) for value in values)
+
+
+def _are_decoded_by_msgspec(values: list[Any]) -> bool:
+    if any(isinstance(value, bool) for value in values):
         return False
-    values = [member.value for member in part]
-    if not all(value is None or isinstance(value, (str, int, float)) for value in values):
-        return False
-    return not any(all(isinstance(value, kind) for value in values) for kind in (str, int))
+    return any(all(isinstance(value, kind) for value in values) for kind in (str, int))
 
 
 def _has_no_text(key: Any) -> bool:
     """Returns whether no value of a type can be a key of a JSON object; see `text_of_key`."""
     from typing import get_origin
 
+    if first_part(key, is_mixed_enum, in_classes=False) is not None:
+        return True
     key = without_none(key)[0]
     kind = get_origin(key) or key
     if not isinstance(kind, type):
         return False
-    if is_mixed_enum(kind):
-        return True
     if kind is bool or issubclass(kind, (tuple, list, set, frozenset, dict)):
         return True
     return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__")

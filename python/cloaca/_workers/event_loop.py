@@ -268,12 +268,16 @@ async def _called(
         )
 
     try:
-        positional, named = read(False)
+        found = read(False)
     except TaskInputError:
+        found = None
+    if found is None:
         import asyncio
 
-        # The complete error may ask the database, which must not block the loop.
-        positional, named = await asyncio.to_thread(read, True)
+        # The complete error may ask the database, which must not block the loop. It is raised
+        # outside the `except` block, so that its traceback does not show the first error too.
+        found = await asyncio.to_thread(read, True)
+    positional, named = found
     if handle is None:
         return await function(*positional, **named)
     return await handle._run_async(function, positional, named)
