@@ -189,6 +189,8 @@ wheel: ## Build the wheel into dist/, from a source distribution and without Nod
 	@fake=$$(mktemp -d) && trap 'rm -rf "$$fake"' EXIT && ln -s "$$(command -v false)" "$$fake/node" && \
 		ln -s "$$(command -v false)" "$$fake/npm" && \
 		PATH="$$fake:$$PATH" $(BIN)/maturin build --release --sdist --compression-level 9 --out dist $(CARGO_FLAGS)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check zopfli==0.4.3
+	$(PYTHON) scripts/compress_wheel.py dist/cloaca-*.whl
 	@test $$(stat -c %s dist/cloaca-*.whl) -le 6500000 || { echo "make: the wheel is larger than 6.5 MB" >&2; exit 1; }
 
 .PHONY: lock
