@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cloacina::runner::EngineHandle;
-use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply};
+use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply, assured_reply};
 use cloacina::types::{Error, ErrorCode, Json, Park, ParkKind, StepKind, StepRecord, Timestamp};
 use pyo3::prelude::*;
 
@@ -189,9 +189,9 @@ impl<'a> StepRequest<'a> {
     fn nothing(&self, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
         self.guard.check(self.py)?;
         Ok(waker.map(|waker| {
-            let mut wake = WakeUp::new(waker);
-            wake.send(Ok(()));
-            wake.token
+            let token = next_token();
+            waker.stepped(token, Ok(()));
+            token
         }))
     }
 
@@ -226,12 +226,10 @@ impl<'a> StepRequest<'a> {
             return Ok(None);
         };
         self.guard.check(self.py)?;
-        let mut wake = WakeUp::new(waker);
-        let (token, log) = (wake.token, Arc::clone(&self.log.inner));
-        let reply = move |answer: Result<T, Error>| {
-            wake.send(answer.map(|answer| take(&log, answer)));
-        };
-        let message = message(Box::new(reply));
+        let (token, log) = (next_token(), Arc::clone(&self.log.inner));
+        let message = message(assured_reply(move |answer: Result<T, Error>| {
+            waker.stepped(token, answer.map(|answer| take(&log, answer)));
+        }));
         match work.slot() {
             Some(slot) => slot.report(message),
             None => engine.report(message),
@@ -321,34 +319,9 @@ fn record_message(assignment: &Assignment, step: StepRecord, reply: Reply<()>) -
     }
 }
 
-/// Wakes a loop with the answer about a step. The answer is an error if the runner drops the request.
-struct WakeUp {
-    waker: WakeHandle,
-    token: u64,
-    is_sent: bool,
-}
-
-impl WakeUp {
-    fn new(waker: WakeHandle) -> Self {
-        /// The last token. Tokens are unique in the process, because the event loops of all runners share one table of tokens.
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self {
-            waker,
-            token: LAST.fetch_add(1, Ordering::Relaxed) + 1,
-            is_sent: false,
-        }
-    }
-
-    fn send(&mut self, answer: Result<(), Error>) {
-        self.is_sent = true;
-        self.waker.stepped(self.token, answer);
-    }
-}
-
-impl Drop for WakeUp {
-    fn drop(&mut self) {
-        if !self.is_sent {
-            self.send(Err(Error::runner_closed()));
-        }
-    }
+/// Returns a new token for a request about a step. Tokens are unique in the process, because the event loops of all runners share
+/// one table of tokens.
+fn next_token() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cloacina::runner::{EngineHandle, Inspector};
-use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription};
+use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription, assured_reply};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
@@ -38,55 +38,71 @@ fn subscribe(engine: &EngineHandle, id: ExecutionId, end: &End) -> Result<Subscr
     engine.when_ended(id, move |ended| end.set(ended))
 }
 
+/// What a thread in [`execute`] waits for.
+enum Event {
+    /// The request's key belongs to an earlier execution.
+    Earlier(ExecutionId),
+    /// The execution has ended, or it was not submitted.
+    Ended(Result<Ended, Error>),
+}
+
 /// Submits an execution and waits for its end.
 pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) -> PyResult<Ended> {
     let id = request.id;
-    let end = End::default();
-    let reply = end.clone();
-    let subscription = engine.when_new_ended(id, move |ended| reply.set(ended));
+    let events = OneShot::<Event>::default();
+    let end = events.clone();
+    let subscription = engine.when_new_ended(id, move |ended| end.set(Event::Ended(ended)));
     let _guard = SubscriptionGuard {
         engine,
         subscription,
     };
+    // A successful submission does not wake this thread. Each wake-up takes time from the worker that runs the first task.
+    let answer = events.clone();
+    let reply = assured_reply(
+        move |stored: Result<Vec<ExecutionId>, Error>| match stored {
+            Ok(ids) => {
+                if let Some(earlier) = ids.into_iter().find(|stored| *stored != id) {
+                    answer.set(Event::Earlier(earlier));
+                }
+            }
+            Err(error) => answer.set(Event::Ended(Err(error))),
+        },
+    );
     // The main thread sends the request here. Any other thread sends the request below, while detached, because such a
     // thread can run the coordinator's step inline.
-    let mut unsent = Some(vec![request]);
-    let mut answer = None;
-    if call::may_be_main() {
-        answer = unsent.take().map(|requests| engine.begin_submit(requests));
+    let mut unsent = Some((vec![request], reply));
+    if call::may_be_main()
+        && let Some((requests, reply)) = unsent.take()
+    {
+        engine.submit_and_reply(requests, reply);
     }
-    let mut is_durable = false;
-    // If an earlier execution has the request's key, this call waits for the end of the earlier execution.
     let mut earlier: Option<SubscriptionGuard<'_>> = None;
-    // One wait covers both answers (durable, and ended), so that the thread need not attach to the interpreter in between.
     let ended = call::wait(py, None, |patience| {
-        if let Some(requests) = unsent.take() {
-            answer = Some(engine.submit_inline(requests));
+        if let Some((requests, reply)) = unsent.take() {
+            engine.submit_inline(requests, reply);
         }
-        if !is_durable {
-            match answer.as_ref()?.wait(patience)? {
-                Ok(ids) => {
-                    for stored in ids.into_iter().filter(|stored| *stored != id) {
-                        // Refuses a wait that would never end: the key can belong to the execution whose task makes this call.
-                        if let Err(error) = refuse_own(stored) {
-                            return Some(Err(error));
-                        }
-                        match subscribe(engine, stored, &end) {
-                            Ok(subscription) => {
-                                earlier = Some(SubscriptionGuard {
-                                    engine,
-                                    subscription,
-                                });
-                            }
-                            Err(error) => return Some(Err(error)),
-                        }
-                    }
-                    is_durable = true;
-                }
-                Err(error) => return Some(Err(error)),
+        let stored = match events.wait(patience)? {
+            Event::Ended(ended) => return Some(ended),
+            Event::Earlier(stored) => stored,
+        };
+        // Refuses a wait that would never end: the key can belong to the execution whose task makes this call.
+        if let Err(error) = refuse_own(stored) {
+            return Some(Err(error));
+        }
+        let end = events.clone();
+        match engine.when_ended(stored, move |ended| end.set(Event::Ended(ended))) {
+            Ok(subscription) => {
+                earlier = Some(SubscriptionGuard {
+                    engine,
+                    subscription,
+                });
             }
+            Err(error) => return Some(Err(error)),
         }
-        end.wait(patience)
+        match events.wait(patience)? {
+            Event::Ended(ended) => Some(ended),
+            Event::Earlier(_) => None,
+        }
     })?;
     drop(earlier);
     ended
@@ -125,34 +141,6 @@ pub fn wait(
     })?
     .transpose()
     .raise(py)
-}
-
-/// Passes a submission's answer on to an event loop. The answer is an error if the runner drops the request.
-struct SubmissionReply {
-    waker: WakeHandle,
-    token: u64,
-    /// The ids of the requests.
-    own: Vec<ExecutionId>,
-    is_sent: bool,
-}
-
-impl SubmissionReply {
-    fn send(&mut self, result: Result<Vec<ExecutionId>, Error>) {
-        self.is_sent = true;
-        let own = std::mem::take(&mut self.own);
-        self.waker.submitted(
-            self.token,
-            result.map(|stored| requests::submitted(&own, &stored)),
-        );
-    }
-}
-
-impl Drop for SubmissionReply {
-    fn drop(&mut self) {
-        if !self.is_sent {
-            self.send(Err(Error::runner_closed()));
-        }
-    }
 }
 
 /// The open subscriptions of event loops, each to the end of one execution.
@@ -202,13 +190,14 @@ impl Subscriptions {
         requests: Vec<SubmitRequest>,
     ) -> u64 {
         let token = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut answer = SubmissionReply {
-            waker,
-            token,
-            own: requests.iter().map(|request| request.id).collect(),
-            is_sent: false,
-        };
-        engine.submit_and_reply(requests, Box::new(move |result| answer.send(result)));
+        let own: Vec<ExecutionId> = requests.iter().map(|request| request.id).collect();
+        let reply = assured_reply(move |result: Result<Vec<ExecutionId>, Error>| {
+            waker.submitted(
+                token,
+                result.map(|stored| requests::submitted(&own, &stored)),
+            );
+        });
+        engine.submit_and_reply(requests, reply);
         token
     }
 

@@ -370,27 +370,22 @@ impl EngineHandle {
         })
     }
 
-    /// Starts a submission like [`begin_submit`](Self::begin_submit), for a thread that then waits for the answer. This
-    /// thread can run the coordinator's step inline: see [`SharedCoordinator::run_inline`].
-    pub fn submit_inline(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
-        if requests.is_empty() {
-            return Answer::ready(Ok(Vec::new()));
-        }
-        let give_up = self.give_up();
-        let (answer, reply) = Answer::new();
-        self.coordinator.run_inline(Message::Submit {
-            requests,
-            give_up,
-            reply,
-        });
-        answer
-    }
-
     /// Submits executions as [`submit`](Self::submit) does, and calls `reply` with the answer on the thread that runs the
     /// coordinator's step. If the runner is closed, `reply` is dropped without a call.
     pub fn submit_and_reply(&self, requests: Vec<SubmitRequest>, reply: Reply<Vec<ExecutionId>>) {
         let give_up = self.give_up();
         self.report(Message::Submit {
+            requests,
+            give_up,
+            reply,
+        });
+    }
+
+    /// Like [`submit_and_reply`](Self::submit_and_reply), for a thread that then waits for the answer. This thread can run
+    /// the coordinator's step inline: see [`SharedCoordinator::run_inline`].
+    pub fn submit_inline(&self, requests: Vec<SubmitRequest>, reply: Reply<Vec<ExecutionId>>) {
+        let give_up = self.give_up();
+        self.coordinator.run_inline(Message::Submit {
             requests,
             give_up,
             reply,

@@ -2,6 +2,7 @@
 //!
 //! See docs/explanation/decisions/035-coalescing-callers.md
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -308,11 +309,11 @@ impl<T: Send + 'static> Answer<T> {
     /// Returns an answer, and the reply that delivers it.
     pub fn new() -> (Self, Reply<T>) {
         let slot = OneShot::default();
-        let promise = Promise {
-            slot: slot.clone(),
-            is_kept: false,
-        };
-        (Self { slot }, Box::new(move |result| promise.keep(result)))
+        let sender = slot.clone();
+        (
+            Self { slot },
+            assured_reply(move |result| sender.set(result)),
+        )
     }
 }
 
@@ -330,23 +331,31 @@ impl<T> Answer<T> {
     }
 }
 
-/// The sending end of an [`Answer`].
-struct Promise<T> {
-    slot: OneShot<Result<T, Error>>,
-    is_kept: bool,
+/// Returns a reply that calls `send` once: with the answer, or with an error when the reply is dropped and not called.
+pub fn assured_reply<T: 'static>(send: impl FnOnce(Result<T, Error>) + Send + 'static) -> Reply<T> {
+    let mut promise = Promise {
+        send: Some(send),
+        answer: PhantomData,
+    };
+    Box::new(move |result| promise.keep(result))
 }
 
-impl<T> Promise<T> {
-    fn keep(mut self, result: Result<T, Error>) {
-        self.is_kept = true;
-        self.slot.set(result);
+/// Calls a function once, at the latest when it is dropped.
+struct Promise<T, F: FnOnce(Result<T, Error>)> {
+    send: Option<F>,
+    answer: PhantomData<fn(T)>,
+}
+
+impl<T, F: FnOnce(Result<T, Error>)> Promise<T, F> {
+    fn keep(&mut self, result: Result<T, Error>) {
+        if let Some(send) = self.send.take() {
+            send(result);
+        }
     }
 }
 
-impl<T> Drop for Promise<T> {
+impl<T, F: FnOnce(Result<T, Error>)> Drop for Promise<T, F> {
     fn drop(&mut self) {
-        if !self.is_kept {
-            self.slot.set(Err(Error::runner_closed()));
-        }
+        self.keep(Err(Error::runner_closed()));
     }
 }

@@ -71,7 +71,7 @@ pub use executors::{
     SharedWork, SharedWorkers, TaskFunction, TaskFuture, TaskPort, TokioExecutor, WorkQueue,
     WorkQueues, WorkerHost,
 };
-pub use mailbox::{Answer, Mailbox, OneShot};
+pub use mailbox::{Answer, Mailbox, OneShot, assured_reply};
 pub use message::{Control, Message, Reply, SubmitRequest};
 pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,

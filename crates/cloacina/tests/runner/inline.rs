@@ -5,10 +5,17 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use cloacina::runtime::{Assignment, Notice, Work, WorkQueue};
+use cloacina::runner::EngineHandle;
+use cloacina::runtime::{Answer, Assignment, Notice, SubmitRequest, Work, WorkQueue};
 use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, SystemClock};
 
 use super::support::{PATIENCE, body, config, define, done, in_memory, request, start, task, wait};
+
+fn submit_inline(engine: &EngineHandle, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
+    let (answer, reply) = Answer::new();
+    engine.submit_inline(requests, reply);
+    answer
+}
 
 #[test]
 fn inline_and_queued_messages_are_all_processed() {
@@ -25,7 +32,7 @@ fn inline_and_queued_messages_are_all_processed() {
                 for _ in 0..200 {
                     let requests = vec![request("pair")];
                     let answer = if number % 2 == 0 {
-                        engine.submit_inline(requests)
+                        submit_inline(engine, requests)
                     } else {
                         engine.begin_submit(requests)
                     };
@@ -38,7 +45,7 @@ fn inline_and_queued_messages_are_all_processed() {
     });
     engine.stop(Duration::from_secs(1));
     // After the runner has stopped, an inline message is answered with an error.
-    let late = engine.submit_inline(vec![request("pair")]);
+    let late = submit_inline(&engine, vec![request("pair")]);
     assert!(late.wait(PATIENCE).expect("no answer came").is_err());
 }
 
