@@ -72,27 +72,37 @@ impl Default for MailboxState {
 /// share.
 const COALESCE_WINDOW: Duration = Duration::from_micros(200);
 
+/// Maximum number of ends of maps' items in a turn that also contains other work. The other ends follow in the next turn.
+const ITEMS_WITH_OTHERS: usize = 32;
+
 impl MailboxState {
     fn push(&mut self, message: Message) {
         self.asking += usize::from(message.is_of_caller());
         self.messages.push(message);
     }
 
-    /// Takes the messages for a turn: at most `TURN_BYTES` in total unless the first message alone is larger, and at most
-    /// `TURN_MESSAGES` messages that do not come from callers.
+    /// Takes the messages for a turn: at most `TURN_BYTES` in total unless the first message alone is larger, at most
+    /// `TURN_MESSAGES` messages that do not come from callers, and at most `most_items` ends of maps' items.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
         let messages = std::mem::take(&mut self.messages);
+        let most_items = most_items(&messages);
         if messages.len() <= TURN_MESSAGES
+            && most_items == usize::MAX
             && messages.iter().map(Message::weight).sum::<usize>() <= TURN_BYTES
         {
             return messages;
         }
-        let (mut bytes, mut count, mut is_full) = (0_usize, 0, false);
+        let (mut bytes, mut count, mut items, mut is_full) = (0_usize, 0, 0, false);
         let mut taken = Vec::with_capacity(messages.len());
         for message in messages {
             let is_other = !message.is_of_caller();
+            let is_item = message.is_end_of_item();
+            if is_item && items >= most_items {
+                self.messages.push(message);
+                continue;
+            }
             bytes = bytes.saturating_add(message.weight());
             is_full |= bytes > TURN_BYTES && !taken.is_empty();
             if is_full || (is_other && count >= TURN_MESSAGES) {
@@ -100,6 +110,7 @@ impl MailboxState {
                 self.messages.push(message);
             } else {
                 count += usize::from(is_other);
+                items += usize::from(is_item);
                 taken.push(message);
             }
         }
@@ -109,6 +120,20 @@ impl MailboxState {
     /// Whether some of the callers that were answered together have sent their next message, but not all of them.
     const fn is_coalescing(&self) -> bool {
         self.asking > 0 && self.asking < self.answered
+    }
+}
+
+/// Maximum number of ends of maps' items in the next turn. There is a maximum only if the turn also contains other work, because this
+/// work must not wait until hundreds of items are written (K2).
+fn most_items(messages: &[Message]) -> usize {
+    let items = (messages.iter()).filter(|message| message.is_end_of_item());
+    let is_limited = items.count() > ITEMS_WITH_OTHERS
+        && messages.iter().any(Message::is_beside_items)
+        && !messages.iter().any(Message::is_stop);
+    if is_limited {
+        ITEMS_WITH_OTHERS
+    } else {
+        usize::MAX
     }
 }
 
@@ -357,5 +382,61 @@ impl<T, F: FnOnce(Result<T, Error>)> Promise<T, F> {
 impl<T, F: FnOnce(Result<T, Error>)> Drop for Promise<T, F> {
     fn drop(&mut self) {
         self.keep(Err(Error::runner_closed()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::assignment::Executor;
+    use crate::runtime::capacity::release_message;
+    use crate::types::{Claim, ExecutionId, RunnerId};
+
+    fn end_of(item: Option<u32>) -> Message {
+        let claim = Claim {
+            runner: RunnerId::from_bytes([1; 16]),
+            attempt: 1,
+            item,
+        };
+        let execution = ExecutionId::from_bytes([2; 16]);
+        release_message(execution, 0, claim, Executor::Threads)
+    }
+
+    fn queued(messages: impl IntoIterator<Item = Message>) -> MailboxState {
+        let mut state = MailboxState::default();
+        for message in messages {
+            state.push(message);
+        }
+        state
+    }
+
+    #[test]
+    fn k2_other_work_does_not_wait_for_many_items() {
+        let mut state = queued((0..200).map(|item| end_of(Some(item))));
+        state.push(end_of(None));
+        let taken = state.take();
+        assert_eq!(taken.len(), ITEMS_WITH_OTHERS + 1);
+        assert!(taken.iter().any(Message::is_beside_items));
+        let rest: Vec<u32> = (state.take().iter())
+            .map(|message| match message {
+                Message::Finished { finish, .. } => finish.claim.item.unwrap(),
+                _ => unreachable!("only ends of items are left"),
+            })
+            .collect();
+        assert_eq!(
+            rest,
+            (32..200).collect::<Vec<u32>>(),
+            "all at once, in order"
+        );
+        assert!(state.take().is_empty());
+    }
+
+    #[test]
+    fn d8_shutdown_does_not_overtake_ends_of_items() {
+        let mut state = queued((0..200).map(|item| end_of(Some(item))));
+        state.push(end_of(None));
+        let (_, reply) = Answer::new();
+        state.push(Message::Stop { grace: 0, reply });
+        assert_eq!(state.take().len(), 202);
     }
 }

@@ -229,6 +229,27 @@ impl Message {
         )
     }
 
+    /// Whether the message is the end of an attempt of a map's item.
+    pub(super) fn is_end_of_item(&self) -> bool {
+        matches!(self, Self::Finished { finish, .. } if finish.claim.item.is_some())
+    }
+
+    /// Whether the message is work that must not wait until the items of a map are written: it comes from a caller that is not
+    /// an item, or it is the end of a task's attempt.
+    pub(super) fn is_beside_items(&self) -> bool {
+        match self {
+            Self::RecordStep { claim, .. } | Self::EndWait { claim, .. } => claim.item.is_none(),
+            Self::LoadSteps { item, .. } => item.is_none(),
+            Self::Finished { finish, .. } => finish.claim.item.is_none(),
+            other => other.is_of_caller(),
+        }
+    }
+
+    /// Whether the message stops the runner.
+    pub(super) const fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
+
     /// An estimate of the number of bytes that the transaction writes for the message.
     pub(super) fn weight(&self) -> usize {
         let carried = match self {

@@ -17,6 +17,8 @@ use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 /// Maximum number of items that one transaction claims for one executor, unless more workers are free. Larger transactions delay
 /// other executions.
 const LARGEST_CLAIM: usize = 256;
+/// Maximum number of items that a transaction with work of other executions claims for one executor, unless more workers are free.
+const LARGEST_CLAIM_WITH_OTHERS: usize = 32;
 /// Maximum number of items that one transaction claims for one executor.
 const LARGEST_CLAIM_FOR_WORKERS: usize = 512;
 /// Maximum number of claimed items that wait for a worker of one executor. More of them would delay other executions, because many
@@ -81,7 +83,12 @@ impl Step {
         let waiting = self.capacity.queues().of(executor).waiting_items();
         let window = ITEM_WINDOW.saturating_sub(waiting);
         let window = if window < ITEM_WINDOW / 4 { 0 } else { window };
-        let largest = free.clamp(LARGEST_CLAIM, LARGEST_CLAIM_FOR_WORKERS);
+        let least = if self.batch.executions.is_empty() {
+            LARGEST_CLAIM
+        } else {
+            LARGEST_CLAIM_WITH_OTHERS
+        };
+        let largest = free.clamp(least, LARGEST_CLAIM_FOR_WORKERS);
         Some(room.min(window.max(free)).min(largest))
     }
 
