@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cloacina::runner::{EngineHandle, Inspector};
-use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription, assured_reply};
+use cloacina::runtime::{Answer, Ended, OneShot, SubmitRequest, Subscription, assured_reply};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
@@ -38,7 +38,24 @@ fn subscribe(engine: &EngineHandle, id: ExecutionId, end: &End) -> Result<Subscr
     engine.when_ended(id, move |ended| end.set(ended))
 }
 
-/// What a thread in [`execute`] waits for.
+/// Submits executions, and waits until they are durable. Returns their ids.
+pub fn submit(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    guard: ProcessGuard,
+    requests: Vec<SubmitRequest>,
+) -> PyResult<Vec<ExecutionId>> {
+    if call::may_be_main() || requests.is_empty() {
+        return call::answer(py, guard, || engine.begin_submit(requests));
+    }
+    call::answer_inline(py, guard, || {
+        let (answer, reply) = Answer::new();
+        engine.submit_inline(requests, reply);
+        answer
+    })
+}
+
+/// An event that a thread in [`execute`] waits for.
 enum Event {
     /// The request's key belongs to an earlier execution.
     Earlier(ExecutionId),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloacina::runner::{Begin, EngineHandle, OpenOptions, did_cancel};
-use cloacina::runtime::{Answer, Control, Executor};
+use cloacina::runtime::{Control, Executor};
 use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
 
@@ -113,15 +113,7 @@ impl Runner {
     ) -> PyResult<Vec<Submitted>> {
         let requests = requests::submissions(py, requests, self.engine.now())?;
         let own: Vec<ExecutionId> = requests.iter().map(|request| request.id).collect();
-        let ids = if call::may_be_main() || requests.is_empty() {
-            call::answer(py, self.guard(), || self.engine.begin_submit(requests))
-        } else {
-            call::answer_inline(py, self.guard(), || {
-                let (answer, reply) = Answer::new();
-                self.engine.submit_inline(requests, reply);
-                answer
-            })
-        }?;
+        let ids = waiting::submit(py, &self.engine, self.guard(), requests)?;
         Ok(requests::submitted(&own, &ids))
     }
 
