@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
     from collections.abc import Callable, Iterator
+    from hashlib import blake2b
     from typing import Any
 
 _IGNORED_FIELDS = frozenset(
@@ -67,13 +68,20 @@ def fingerprint(function: Callable[..., object]) -> str:
     Args:
         function: A function, method, partial or callable object.
     """
-    from hashlib import blake2b
-
-    digest = blake2b(b"cloaca-fingerprint-1", digest_size=8)
+    digest = _blake2b()(b"cloaca-fingerprint-1", digest_size=8)
     for part in _hashed_texts(function):
         digest.update(b"\0")
         digest.update(part.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _blake2b() -> type[blake2b]:
+    """Returns the class `hashlib.blake2b`, without loading OpenSSL if possible."""
+    try:
+        from _blake2 import blake2b
+    except ImportError:  # another implementation of Python
+        from hashlib import blake2b
+    return blake2b
 
 
 def _hashed_texts(function: Any) -> Iterator[str]:
@@ -149,10 +157,8 @@ def _scalar_text(value: object) -> str:
     """Returns the text of a constant; for a long string, the length and a hash of the string."""
     try:
         if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
-            from hashlib import blake2b
-
             data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
-            return f"{len(value)} {blake2b(data).hexdigest()}"
+            return f"{len(value)} {_blake2b()(data).hexdigest()}"
         return repr(value)
     except ValueError:
         return hex(value)  # type: ignore[arg-type]  # `repr` refuses an integer of many digits
@@ -252,8 +258,6 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
     If the line that seems to end the function is inside brackets or a string, the text does not
     parse, and a later line is tried.
     """
-    import ast
-
     start = re.compile(rf"(\s*)(async\s+)?def\s+{re.escape(name)}\b")
     for top in range(first, len(lines)):
         found = start.match(lines[top])
@@ -278,16 +282,18 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
                 raise
             continue
         holder = tree.body[0]
-        return holder.body[0] if isinstance(holder, ast.If) else holder
+        node: ast.AST = holder.body[0] if type(holder).__name__ == "If" else holder
+        return node
     raise ValueError("no definition")
 
 
-def _parse(text: str) -> ast.Module:
-    import ast
+def _parse(text: str) -> Any:
+    """Does what `ast.parse` does, without loading the module `ast`, which takes milliseconds."""
+    from _ast import PyCF_ONLY_AST
 
     for _ in range(100):
         try:
-            return ast.parse(text)
+            return compile(text, "<unknown>", "exec", PyCF_ONLY_AST, dont_inherit=True)
         except SystemError:
             continue  # another thread of the program is parsing at the same time
     raise ValueError("cannot be parsed now")

@@ -9,7 +9,6 @@ from cloaca._workers.attempt_scope import TRACING, current, modules
 from cloaca._workers.loop_watch import LoopWatch
 from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return, of_value
 from cloaca._workers.pool import handle_of, log_callback, start_callback
-from cloaca._workers.steps import resolve
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -144,8 +143,13 @@ class LoopThread:
 
     def _on_readable(self) -> None:
         core = self._core
-        for done in self._waker.completed():  # also clears the waker
-            resolve(done)
+        answers = self._waker.completed()  # also clears the waker
+        if answers:
+            # Imported here, because most programs take no steps.
+            from cloaca._workers.steps import resolve
+
+            for done in answers:
+                resolve(done)
         while batch := core.take_async(_BATCH):
             for work in batch:
                 self._begin(work)
