@@ -56,6 +56,25 @@ def test_the_import_prints_nothing_and_loads_no_heavy_module(tmp_path):
     assert not loaded & HEAVY
 
 
+def test_a_first_execution_loads_no_module_only_for_steps_and_hashes(tmp_path):
+    script = tmp_path / "first.py"
+    script.write_text(
+        "import sys, cloaca\n"
+        "with cloaca.WorkflowBuilder('single'):\n"
+        "    @cloaca.task(id='only')\n"
+        "    def only(context):\n"
+        "        context['done'] = True\n"
+        f"with cloaca.DefaultRunner('sqlite:///{tmp_path}/first.db') as runner:\n"
+        "    assert runner.execute('single').final_context['done']\n"
+        "print(*sys.modules)\n"
+    )
+    run = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    without = set(python("import runpy, sys; print(*sys.modules)", str(tmp_path)).split())
+    loaded = set(python(run, str(tmp_path)).split()) - without
+    assert "cloaca._tasks.fingerprint" in loaded
+    assert not loaded & {"hashlib", "ast", "cloaca._workers.steps"}
+
+
 def test_the_import_adds_at_most_20_ms(tmp_path):
     def processor_seconds(code):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -98,27 +98,25 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         if let Some((requests, reply)) = unsent.take() {
             engine.submit_inline(requests, reply);
         }
-        let stored = match events.wait(patience)? {
-            Event::Ended(ended) => return Some(ended),
-            Event::Earlier(stored) => stored,
-        };
-        // Refuses a wait that would never end: the key can belong to the execution whose task makes this call.
-        if let Err(error) = refuse_own(stored) {
-            return Some(Err(error));
-        }
-        let end = events.clone();
-        match engine.when_ended(stored, move |ended| end.set(Event::Ended(ended))) {
-            Ok(subscription) => {
-                earlier = Some(SubscriptionGuard {
-                    engine,
-                    subscription,
-                });
+        loop {
+            let stored = match events.wait(patience)? {
+                Event::Ended(ended) => return Some(ended),
+                Event::Earlier(stored) => stored,
+            };
+            // Refuses a wait that would never end: the key can belong to the execution whose task makes this call.
+            if let Err(error) = refuse_own(stored) {
+                return Some(Err(error));
             }
-            Err(error) => return Some(Err(error)),
-        }
-        match events.wait(patience)? {
-            Event::Ended(ended) => Some(ended),
-            Event::Earlier(_) => None,
+            let end = events.clone();
+            match engine.when_ended(stored, move |ended| end.set(Event::Ended(ended))) {
+                Ok(subscription) => {
+                    earlier = Some(SubscriptionGuard {
+                        engine,
+                        subscription,
+                    });
+                }
+                Err(error) => return Some(Err(error)),
+            }
         }
     })?;
     drop(earlier);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
-use super::message::{TURN_BYTES, TURN_MESSAGES};
+use super::message::{TURN_BYTES, TURN_ITEMS_WITH_OTHERS, TURN_MESSAGES};
 use super::{Message, Reply};
 use crate::types::{Clock, Error, Monotonic};
 
@@ -72,9 +72,6 @@ impl Default for MailboxState {
 /// share.
 const COALESCE_WINDOW: Duration = Duration::from_micros(200);
 
-/// Maximum number of ends of maps' items in a turn that also contains other work. The other ends follow in the next turn.
-const ITEMS_WITH_OTHERS: usize = 32;
-
 impl MailboxState {
     fn push(&mut self, message: Message) {
         self.asking += usize::from(message.is_of_caller());
@@ -127,11 +124,11 @@ impl MailboxState {
 /// work must not wait until hundreds of items are written (K2).
 fn most_items(messages: &[Message]) -> usize {
     let items = (messages.iter()).filter(|message| message.is_end_of_item());
-    let is_limited = items.count() > ITEMS_WITH_OTHERS
+    let is_limited = items.count() > TURN_ITEMS_WITH_OTHERS
         && messages.iter().any(Message::is_beside_items)
         && !messages.iter().any(Message::is_stop);
     if is_limited {
-        ITEMS_WITH_OTHERS
+        TURN_ITEMS_WITH_OTHERS
     } else {
         usize::MAX
     }
@@ -415,7 +412,7 @@ mod tests {
         let mut state = queued((0..200).map(|item| end_of(Some(item))));
         state.push(end_of(None));
         let taken = state.take();
-        assert_eq!(taken.len(), ITEMS_WITH_OTHERS + 1);
+        assert_eq!(taken.len(), TURN_ITEMS_WITH_OTHERS + 1);
         assert!(taken.iter().any(Message::is_beside_items));
         let rest: Vec<u32> = (state.take().iter())
             .map(|message| match message {

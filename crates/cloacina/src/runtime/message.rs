@@ -399,6 +399,9 @@ pub(super) const TURN_BYTES: usize = 32 << 20;
 /// Maximum number of messages in a turn that do not come from callers. It limits the duration of a commit, because callers that
 /// arrive during a commit must wait for its end.
 pub(super) const TURN_MESSAGES: usize = 512;
+/// Maximum number of ends, and of claims, of maps' items in a turn that also contains other work. The others follow in the next
+/// turn.
+pub(super) const TURN_ITEMS_WITH_OTHERS: usize = 32;
 
 /// The number of messages at the start of a list that fit into one turn; at least 1, unless the list is empty.
 pub(super) fn fitting(messages: &[Message]) -> usize {

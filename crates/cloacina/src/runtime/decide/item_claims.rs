@@ -9,6 +9,7 @@ use crate::engine::{MapElements, is_suspect};
 use crate::runtime::assignment::Executor;
 use crate::runtime::dispatch::Dispatch;
 use crate::runtime::maps::{MapKey, MapView, PendingItems};
+use crate::runtime::message::TURN_ITEMS_WITH_OTHERS;
 use crate::runtime::quarantine::Suspect;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
@@ -17,8 +18,6 @@ use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 /// Maximum number of items that one transaction claims for one executor, unless more workers are free. Larger transactions delay
 /// other executions.
 const LARGEST_CLAIM: usize = 256;
-/// Maximum number of items that a transaction with work of other executions claims for one executor, unless more workers are free.
-const LARGEST_CLAIM_WITH_OTHERS: usize = 32;
 /// Maximum number of items that one transaction claims for one executor.
 const LARGEST_CLAIM_FOR_WORKERS: usize = 512;
 /// Maximum number of claimed items that wait for a worker of one executor. More of them would delay other executions, because many
@@ -86,7 +85,7 @@ impl Step {
         let least = if self.batch.executions.is_empty() {
             LARGEST_CLAIM
         } else {
-            LARGEST_CLAIM_WITH_OTHERS
+            TURN_ITEMS_WITH_OTHERS
         };
         let largest = free.clamp(least, LARGEST_CLAIM_FOR_WORKERS);
         Some(room.min(window.max(free)).min(largest))
