@@ -158,6 +158,10 @@ docs: ## Build the documentation into site/
 openapi: ## Rewrite the OpenAPI document of the HTTP API
 	CLOACINA_WRITE_OPENAPI=1 cargo test --quiet -p cloacina-web --lib openapi $(CARGO_FLAGS)
 
+.PHONY: schema
+schema: ## Rewrite the tables of a new SQLite database
+	CLOACINA_WRITE_SCHEMA=1 cargo test --quiet -p cloacina --lib a_new_database $(CARGO_FLAGS)
+
 .PHONY: pictures
 pictures: ## Redraw the pictures of the documentation
 	@scripts/setup.sh test dev

@@ -3,6 +3,8 @@
 //! Diesel's macro embeds the SQL, but the versions are kept in a separate table. Diesel's own table of applied
 //! migrations has a fixed name, and an application in the same database may use that table.
 
+use std::fmt::Display;
+
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::sql_types::{BigInt, Text};
@@ -31,6 +33,10 @@ statement! {
     InsertVersion<'a> { version: &'a str => Text }
     "INSERT INTO cloacina_migrations (version, applied_at) VALUES (?, CAST(unixepoch('subsec') * 1000000 AS INTEGER))"
 }
+
+/// Creates what the migrations leave in an empty database. A new database is created in this way, because applying the
+/// migrations one after the other takes longer. A test compares the two.
+const CREATE_ALL: &str = include_str!("../../../migrations/sqlite.sql");
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations \
      (version TEXT NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT, WITHOUT ROWID";
@@ -101,18 +107,34 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let schema = Schema::read(connection)?;
     schema.refuse_newer()?;
     connection.batch_execute(CREATE_VERSIONS)?;
+    if schema.applied.is_empty() {
+        connection
+            .batch_execute(CREATE_ALL)
+            .map_err(|error| failed("creating the tables", &error))?;
+        for version in &schema.pending {
+            InsertVersion { version }.execute(connection)?;
+        }
+        return Ok(());
+    }
+    apply(connection, &schema.pending)
+}
+
+/// Applies migrations, one after the other.
+fn apply(connection: &mut SqliteConnection, pending: &[String]) -> Result<(), Fault> {
     cloacina_queue_utils::register_impl(connection, |name: String| number_of_name(&name))?;
     for (version, migration) in known_migrations()? {
-        if schema.pending.contains(&version) {
-            migration.run(connection).map_err(|error| {
-                Fault::Migration(
-                    format!("was not migrated, because version {version} failed: {error}").into(),
-                )
-            })?;
+        if pending.contains(&version) {
+            migration
+                .run(connection)
+                .map_err(|error| failed(&format!("version {version}"), &error))?;
             InsertVersion { version: &version }.execute(connection)?;
         }
     }
     Ok(())
+}
+
+fn failed(what: &str, error: &dyn Display) -> Fault {
+    Fault::Migration(format!("was not migrated, because {what} failed: {error}").into())
 }
 
 /// The migrations of this program with their versions, oldest first.
@@ -127,4 +149,56 @@ fn known_migrations() -> Result<KnownMigrations, Fault> {
         .collect();
     known.sort_by(|left, right| left.0.cmp(&right.0));
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails if it cannot go on")]
+
+    use diesel::Connection;
+
+    use super::*;
+
+    query! {
+        /// Returns the SQL of all tables and indexes, in the order in which they were created.
+        Creations {} -> Text;
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'cloacina_migrations'
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+    }
+
+    /// Migrates an empty database, and returns the SQL that creates its tables and indexes.
+    fn creations(migrate: impl FnOnce(&mut SqliteConnection) -> Result<(), Fault>) -> Vec<String> {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        migrate(&mut connection).unwrap();
+        let schema = Schema::read(&mut connection).unwrap();
+        assert!(schema.pending.is_empty());
+        Creations {}.load(&mut connection).unwrap()
+    }
+
+    /// With `CLOACINA_WRITE_SCHEMA` set, writes the file instead.
+    #[test]
+    fn a_new_database_has_what_all_migrations_leave() {
+        let migrated = creations(|connection| {
+            let pending = Schema::read(connection)?.pending;
+            connection.batch_execute(CREATE_VERSIONS)?;
+            apply(connection, &pending)
+        });
+        if std::env::var_os("CLOACINA_WRITE_SCHEMA").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite.sql");
+            let mut text =
+                "-- What the migrations of the folder `sqlite` leave in an empty database. \
+                            `make schema` writes this file.\n"
+                    .to_owned();
+            for sql in &migrated {
+                text.push_str(&format!("\n{sql};\n"));
+            }
+            std::fs::write(path, text).unwrap();
+            return;
+        }
+        assert_eq!(
+            creations(migrate),
+            migrated,
+            "migrations/sqlite.sql differs; write it with `make schema`"
+        );
+    }
 }
