@@ -135,20 +135,34 @@ def test_t1_step_cancelled_during_the_read_cancels_no_other_step(runner):
 
     with cloaca.WorkflowBuilder("cancelled_early"):
 
-        @cloaca.task(retry=NO_DELAY)
+        @cloaca.task
         async def cancel_first(context, handle):
             steps = [asyncio.ensure_future(handle.step(key, ran.append, key)) for key in "abc"]
-            await asyncio.sleep(0)
-            if handle.attempt == 2:
-                steps[0].cancel()
+            await asyncio.sleep(0)  # the steps now wait for the answer with the recorded steps
+            steps[0].cancel()
             await asyncio.gather(*steps, return_exceptions=True)
             context["ends"] = [step.cancelled() for step in steps]
+
+    result = runner.execute("cancelled_early").raise_for_status()
+    assert sorted(ran) == ["b", "c"]
+    assert result.final_context["ends"] == [True, False, False]
+
+
+def test_t1_a_further_attempt_has_read_the_recorded_steps_before_its_first_call(runner):
+    with cloaca.WorkflowBuilder("read_early"):
+
+        @cloaca.task(retry=NO_DELAY)
+        async def read_early(context, handle):
+            steps = [asyncio.ensure_future(handle.step(key, str.upper, key)) for key in "abc"]
+            await asyncio.sleep(0)
+            context["read"] = sum(step.done() for step in steps)
+            context["out"] = await asyncio.gather(*steps)
             if handle.attempt == 1:
                 raise ValueError("again")
 
-    result = runner.execute("cancelled_early").raise_for_status()
-    assert sorted(ran) == ["a", "b", "c"]
-    assert result.final_context["ends"] == [True, False, False]
+    result = runner.execute("read_early").raise_for_status()
+    assert result.final_context["read"] == 3
+    assert result.final_context["out"] == ["A", "B", "C"]
 
 
 @pytest.mark.parametrize(

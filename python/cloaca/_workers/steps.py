@@ -176,7 +176,7 @@ class Steps:
             check_arguments(handle.task_id, key, function)
         read = reader(name, function, kind)
         if is_async and recorded is not None:
-            return self._given(name, read)
+            return self._given(name, recorded, read)
         call = StepCall(name, function, args, kwargs, policy)
         if is_async:
             return self._run_async(call, read, was_loaded)
@@ -263,12 +263,10 @@ class Steps:
         finally:
             self._end_activity(activity)
 
-    async def _given(self, name: str, read: Read) -> Any:
+    async def _given(self, name: str, recorded: tuple[str, str], read: Read) -> Any:
         """Returns the value of a step that an earlier attempt recorded."""
         self._check_attempt()
-        recorded = recorded_by(self._log, name, "step")
-        assert recorded is not None
-        return read(recorded)
+        return read(text_by(recorded, name, "step"))
 
     def _begin_activity(self) -> _Activity:
         activity = _Activity()
@@ -577,6 +575,19 @@ class Steps:
             # that failure.
             return
         raise departure.error(self._handle.task_id) from error
+
+    async def load_early(self) -> None:
+        """Reads the steps that earlier attempts recorded, before the task's function begins.
+
+        If the function then makes thousands of calls at once, they need not wait for the answer.
+        An error is ignored, because the first call reads the steps again and raises it.
+        """
+        if self._core is None:
+            return
+        try:
+            await self._load(self._core)
+        except (AttemptEnded, CloacaException):
+            self._loading = None
 
     async def _load(self, core: Runner) -> None:
         """Reads the recorded steps once. Concurrent steps wait for the same answer."""

@@ -573,6 +573,8 @@ class TaskHandle:
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
         """Call the task's coroutine function, and check how it ended (see `Steps.check_end`)."""
+        if self._work.attempt > 1:
+            await self._own_steps().load_early()
         try:
             returned = await function(*positional, **named)
         except BaseException as error:
