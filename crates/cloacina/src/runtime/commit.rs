@@ -10,12 +10,13 @@ use super::assignment::Executor;
 use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
 use super::decide::trace_of;
 use super::dispatch::Dispatch;
+use super::duty_signal::Signal;
 use super::message::{Message, SubmitRequest};
 use super::open_callback::OpenCallback;
 use super::prefetch::ClaimKey;
 use super::refused_batch::RefusedBatch;
 use super::registry::Handler;
-use super::step::{Signal, Step};
+use super::step::Step;
 use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, StepRecord, TaskStatus, micros};
 

@@ -26,6 +26,7 @@ mod definitions;
 mod direct;
 mod dispatch;
 mod duties;
+mod duty_signal;
 mod executors;
 mod isolation;
 mod ledger;

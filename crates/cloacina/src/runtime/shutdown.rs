@@ -4,7 +4,8 @@
 use super::Reply;
 use super::assignment::Executor;
 use super::duties::Duties;
-use super::step::{Signal, Step};
+use super::duty_signal::Signal;
+use super::step::Step;
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic};
 

@@ -4,7 +4,8 @@ use rustc_hash::FxHashSet;
 
 use super::duty::Duty;
 use super::starts::store_starts;
-use crate::runtime::step::{Signal, Step};
+use crate::runtime::duty_signal::Signal;
+use crate::runtime::step::Step;
 use crate::store::{AttemptStart, StoreError};
 use crate::types::{LogChunk, Micros, Monotonic, Progress};
 

@@ -2,7 +2,8 @@
 //! hold.
 
 use super::duty::Duty;
-use crate::runtime::step::{Signal, Step};
+use crate::runtime::duty_signal::Signal;
+use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Monotonic};
 

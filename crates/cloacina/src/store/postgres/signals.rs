@@ -148,14 +148,15 @@ pub(super) async fn send(
     for ((signal, topic), (row, waiters)) in new.iter().zip(topics).zip(stored) {
         if let Some((seq, sent_at)) = row {
             let body = AdvanceBody::first(topic.0, seq, Timestamp(sent_at));
-            let (woken, remaining) = wakes.add(connection, body, waiters, now).await?;
-            if let Some(remaining) = remaining {
-                inbox::insert(connection, [&advance_message(&remaining, now)]).await?;
+            let woken = wakes.add(connection, body, waiters, now).await?;
+            if let Some(remaining) = &woken.remaining {
+                inbox::insert(connection, [&advance_message(remaining, now)]).await?;
             }
             sent.push(Sent {
                 seq,
                 is_new: true,
-                woken,
+                woken: woken.waits,
+                only: woken.only,
             });
         } else {
             let id = signal.id.as_deref().unwrap_or_default();
@@ -164,6 +165,7 @@ pub(super) async fn send(
                 seq: earlier.first().copied().unwrap_or_default(),
                 is_new: false,
                 woken: 0,
+                only: None,
             });
         }
     }
@@ -259,8 +261,8 @@ pub(super) async fn advance(
     connection.batch_execute(session.begin()).await?;
     let mut wakes = Wakes::default();
     let waiters = Waiters::of(&body).load(connection).await?;
-    let (count, remaining) = wakes.add(connection, body, waiters, now).await?;
-    match remaining {
+    let woken = wakes.add(connection, body, waiters, now).await?;
+    match woken.remaining {
         None => {
             inbox::delete(connection, [message.id]).await?;
         }
@@ -274,7 +276,7 @@ pub(super) async fn advance(
         }
     }
     wakes.commit(connection, now).await?;
-    Ok(count)
+    Ok(woken.waits)
 }
 
 /// A stored signal: its number, its topic, its data, when it was sent, and its sender.
