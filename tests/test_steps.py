@@ -148,7 +148,7 @@ def test_t1_step_cancelled_during_the_read_cancels_no_other_step(runner):
     assert result.final_context["ends"] == [True, False, False]
 
 
-def test_t1_a_further_attempt_has_read_the_recorded_steps_before_its_first_call(runner):
+def test_t1_further_attempt_reads_recorded_steps_before_its_first_call(runner):
     with cloaca.WorkflowBuilder("read_early"):
 
         @cloaca.task(retry=NO_DELAY)

@@ -37,10 +37,8 @@ impl Step {
                 if task.status != TaskStatus::Ready {
                     continue;
                 }
-                let Some(handler) = self
-                    .registry
-                    .handler(execution.record().definition, *ordinal)
-                else {
+                let definition = execution.record().definition;
+                let Some(handler) = self.registry.handler(definition, *ordinal) else {
                     continue;
                 };
                 if let Some(ready_at) = task.ready_at {

@@ -111,7 +111,7 @@ pub(super) async fn make_due(
 /// A waiting task: its execution, its ordinal, the signal's name, and the time from which signals count.
 pub(super) type WaiterRow = (Uuid, i64, String, Option<i64>);
 
-/// What a signal has done to the next waits for it.
+/// The effects of a signal on the next waits for it.
 pub(super) struct Woken {
     /// The number of these waits.
     pub(super) waits: usize,

@@ -231,7 +231,7 @@ fn send_one(
     })
 }
 
-/// What a signal has done to the next waits for it.
+/// The effects of a signal on the next waits for it.
 struct Woken {
     /// The number of these waits.
     waits: usize,
