@@ -10,13 +10,12 @@ use super::assignment::Executor;
 use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
 use super::decide::trace_of;
 use super::dispatch::Dispatch;
-use super::duty_signal::Signal;
 use super::message::{Message, SubmitRequest};
 use super::open_callback::OpenCallback;
 use super::prefetch::ClaimKey;
 use super::refused_batch::RefusedBatch;
 use super::registry::Handler;
-use super::step::Step;
+use super::step::{Signal, Step};
 use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, StepRecord, TaskStatus, micros};
 
@@ -37,8 +36,10 @@ impl Step {
                 if task.status != TaskStatus::Ready {
                     continue;
                 }
-                let definition = execution.record().definition;
-                let Some(handler) = self.registry.handler(definition, *ordinal) else {
+                let Some(handler) = self
+                    .registry
+                    .handler(execution.record().definition, *ordinal)
+                else {
                     continue;
                 };
                 if let Some(ready_at) = task.ready_at {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::assignment::Executor;
 use super::duties::START_INTERVAL;
-use super::duty_signal::Signal;
 use super::executors::WorkQueues;
 use super::metrics::Metrics;
 use super::outage::Outage;
 use super::shutdown::Shutdown;
-use super::step::Step;
+use super::step::{Signal, Step};
 use super::subscriptions::Subscriptions;
 use super::turn::{Failed, Turn};
 use super::{Message, Reply, RunnerConfig};

@@ -26,7 +26,6 @@ mod definitions;
 mod direct;
 mod dispatch;
 mod duties;
-mod duty_signal;
 mod executors;
 mod isolation;
 mod ledger;

@@ -2,14 +2,10 @@
 //! in the same turn, and finds these signals.
 
 use super::batch::PendingSend;
-use super::duty_signal::Signal;
 use super::message::Reply;
-use super::step::Step;
+use super::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Error, Monotonic, NewSignal, Sent};
-
-/// Maximum number of woken executions that are checked in one turn without reading from the database which waits are due.
-const MAX_WOKEN: usize = 200;
 
 impl Step {
     /// Adds signals to the signals that this turn will send.
@@ -24,24 +20,6 @@ impl Step {
             give_up,
             reply,
         });
-    }
-
-    /// Makes the duty that checks waiting tasks check the tasks that signals have woken.
-    fn note_woken(&mut self, sent: &[Sent]) {
-        for sent in sent {
-            match (sent.woken, sent.only) {
-                (0, _) => {}
-                (_, Some(id)) => {
-                    self.woken.insert(id);
-                }
-                _ => self.signals.raise(Signal::Waits),
-            }
-        }
-        if self.woken.len() > MAX_WOKEN {
-            // The duty reads so many executions in several turns.
-            self.woken.clear();
-            self.signals.raise(Signal::Waits);
-        }
     }
 
     /// Sends the signals of this turn and answers their callers. If the database refuses one of the
@@ -59,7 +37,7 @@ impl Step {
             .collect();
         match self.store.send(Some(self.runner), &all, &[], self.now) {
             Ok(sent) => {
-                self.note_woken(&sent);
+                self.signals.raise(Signal::Waits);
                 self.metrics.count_signals(sent.len());
                 let mut sent = sent.into_iter();
                 for send in sends {

@@ -4,8 +4,7 @@
 use super::Reply;
 use super::assignment::Executor;
 use super::duties::Duties;
-use super::duty_signal::Signal;
-use super::step::Step;
+use super::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic};
 

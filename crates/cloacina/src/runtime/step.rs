@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::assignment::Executor;
 use super::batch::{PendingSend, WriteBatch};
 use super::capacity::{Capacity, release_message};
-use super::duty_signal::{Signal, Signals};
 use super::executors::WorkQueues;
 use super::ledger::{HeldClaim, Ledger};
 use super::maps::Maps;
@@ -30,6 +29,71 @@ use crate::types::{
     Timestamp, micros,
 };
 use crate::workflow::Workflow;
+
+/// An internal signal that makes a duty run before the duty's timer is due, in this turn or a later one. Executions
+/// do not receive such signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Poll for changes by other processes.
+    PollChanges,
+    /// Search for dead runners.
+    Rescue,
+    /// Compare the claims of this process with the database.
+    Reconcile,
+    /// Announce the workflows of this runner in the database, because handlers were registered, or because the runner
+    /// has a new id.
+    Announce,
+    /// Register the runner's row.
+    Register,
+    /// Send a heartbeat soon, so that peers do not declare this runner dead.
+    ProveLife,
+    /// Write buffered log lines, because attempts have ended or the runner is stopping.
+    AttemptsEnded,
+    /// Query cron schedules, because this process has changed some of them.
+    CronChanged,
+    /// Query cron schedules soon, because other processes have written and may have changed some of them.
+    CronMaybeChanged,
+    /// Query triggers, because this process has changed some of them.
+    TriggersChanged,
+    /// Query triggers soon, because other processes have written and may have changed some of them.
+    TriggersMaybeChanged,
+    /// Check the waiting tasks that are due, and read the inbox.
+    Waits,
+}
+
+/// The signals that are raised and that no duty has taken yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Signals(u16);
+
+impl Signals {
+    pub(super) const fn raise(&mut self, signal: Signal) {
+        self.0 |= 1 << signal as u16;
+    }
+
+    pub(super) const fn is_raised(self, signal: Signal) -> bool {
+        self.0 & (1 << signal as u16) != 0
+    }
+
+    /// Clears a signal. Returns whether it was raised.
+    pub(super) const fn take(&mut self, signal: Signal) -> bool {
+        let raised = self.is_raised(signal);
+        self.0 &= !(1 << signal as u16);
+        raised
+    }
+
+    /// Raises the signals that make the duties query schedules and triggers.
+    pub(super) const fn raise_schedules(&mut self) {
+        self.raise(Signal::CronChanged);
+        self.raise(Signal::TriggersChanged);
+    }
+
+    /// Raises the signals that make the duties query schedules and triggers soon, because other processes may have changed
+    /// them.
+    pub(super) const fn raise_maybe_changed(&mut self) {
+        self.raise(Signal::CronMaybeChanged);
+        self.raise(Signal::TriggersMaybeChanged);
+    }
+}
 
 /// The state of a runner that decisions and duties can access.
 pub(super) struct Step {
@@ -66,8 +130,6 @@ pub(super) struct Step {
     pub(super) skips_parents: bool,
     /// The signals to send in this turn.
     pub(super) sends: Vec<PendingSend>,
-    /// The executions with a task that is due because of a signal that this runner has sent.
-    pub(super) woken: BTreeSet<ExecutionId>,
     /// The earliest time at which a wait that this runner has written must be checked.
     pub(super) waits_due: Option<Timestamp>,
     /// The retry queue: messages to decide in a later turn.
@@ -112,7 +174,6 @@ impl Step {
             claims_resume_at: None,
             skips_parents: false,
             sends: Vec::new(),
-            woken: BTreeSet::new(),
             waits_due: None,
             retry: Vec::new(),
             ended: Vec::new(),

@@ -5,10 +5,9 @@
 
 use super::Message;
 use super::duties::{self, Duties};
-use super::duty_signal::Signal;
 use super::refused_batch::RefusedBatch;
 use super::shutdown::Shutdown;
-use super::step::Step;
+use super::step::{Signal, Step};
 use crate::engine::Outcome;
 use crate::store::StoreError;
 use crate::types::{Error, Failure, FailureKind, Micros};

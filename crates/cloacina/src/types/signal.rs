@@ -39,6 +39,4 @@ pub struct Sent {
     pub is_new: bool,
     /// The number of waits that received the signal immediately.
     pub woken: usize,
-    /// The execution of the wait that received the signal immediately, if there was exactly one wait, and it is a task's.
-    pub only: Option<ExecutionId>,
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::finale::learn_final_state;
 use crate::engine::{ChildFound, Execution};
 use crate::runtime::batch::PendingChange;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::notes::{Sender, message_of, note_of};
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{InboxKind, InboxMessage, ItemQuery, Store, StoreError};
 use crate::types::{
     ChildEnd, ExecutionId, ExecutionStatus, Failure, FailureKind, Labels, Micros, Note, Ordinal,

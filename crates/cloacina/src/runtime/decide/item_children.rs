@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::children::fresh_id;
 use crate::engine::{Execution, ItemStart, MapChildren};
 use crate::runtime::batch::PendingChange;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::message::Message;
 use crate::runtime::notes::message_of;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimedItems, InboxMessage, ItemFence, ItemQuery, ItemWrite, StoreError};
 use crate::types::{
     ChildEnd, ExecutionId, ItemRecord, Labels, MapState, Micros, Note, Ordinal, Post, TaskStatus,

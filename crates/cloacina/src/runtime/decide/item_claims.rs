@@ -8,11 +8,10 @@ use super::items::end_of;
 use crate::engine::{MapElements, is_suspect};
 use crate::runtime::assignment::Executor;
 use crate::runtime::dispatch::Dispatch;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::maps::{MapKey, MapView, PendingItems};
 use crate::runtime::message::TURN_ITEMS_WITH_OTHERS;
 use crate::runtime::quarantine::Suspect;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
 use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 

@@ -4,11 +4,10 @@ use rustc_hash::FxHashSet;
 
 use crate::engine::{Finish, Outcome};
 use crate::runtime::assignment::Executor;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::maps::{MapKey, PendingItems, PendingMaps};
 use crate::runtime::message::{Message, Reply};
 use crate::runtime::run_log::log_item;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{AttemptStart, Committed, ItemFence, ItemWrite, MapOutcome, StoreError};
 use crate::types::{
     Claim, Error, ExecutionId, ItemRecord, MapChange, MapRow, MapState, Micros, Ordinal, StepRecord,

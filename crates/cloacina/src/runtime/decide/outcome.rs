@@ -5,7 +5,6 @@ use super::starts::refuse_derived_starts;
 use crate::engine::{Finish, Outcome};
 use crate::runtime::Message;
 use crate::runtime::assignment::Executor;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::metrics::is_counted;
 use crate::runtime::step::Step;
 use crate::store::{AttemptStart, StoreError};
@@ -73,7 +72,7 @@ impl Step {
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "the result of a task was dropped: the claim was lost to a timeout, a cancel or a rescue");
             if execution.workflow().finals().is_some() {
                 // Final tasks may have been waiting for the end of this attempt (Q2).
-                self.signals.raise(Signal::Waits);
+                self.signals.raise(crate::runtime::step::Signal::Waits);
             }
             // A change in this batch may have taken the claim. If that change is not written, the result is decided again and
             // may count.

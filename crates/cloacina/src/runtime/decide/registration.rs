@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::runtime::duty_signal::Signal;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Registration, Reply, Service};
 use crate::store::StoreError;
 use crate::workflow::FinalRole;

@@ -4,9 +4,8 @@
 //! See docs/explanation/decisions/082-offers.md
 
 use super::duty::Duty;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::process;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic, Offer};
 

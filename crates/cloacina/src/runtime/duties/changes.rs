@@ -2,9 +2,8 @@
 
 use super::duty::Duty;
 use crate::runtime::decide::unreadable_execution;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::peers::PROOF_INTERVAL;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, Timestamp, micros};
 

@@ -9,8 +9,7 @@ use crate::engine::trigger::PollOutcome;
 use crate::engine::{Execution, after};
 use crate::runtime::assignment::PollToken;
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::duty_signal::Signal;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{EndWrite, StoreError, TickWrite};
 use crate::types::{PendingEnd, ScheduleRecord, TickOutcome, Timestamp};
 

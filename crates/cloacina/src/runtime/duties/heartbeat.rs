@@ -1,10 +1,9 @@
 //! Registers the runner, and extends its lease (semantics E1, E4).
 
 use super::duty::Duty;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::peers::PROOF_INTERVAL;
 use crate::runtime::process;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{RunnerRow, StoreError};
 use crate::types::{Monotonic, micros};
 

@@ -1,7 +1,7 @@
 //! The duties of a runner: periodic work, each with its own timer and error handling.
 //!
 //! A duty accesses a turn only through [`Step`]. Duties do not call each other. Instead, a duty wakes another duty with a
-//! [`Signal`](super::duty_signal::Signal). A failing duty is logged once and retried later, while all other duties continue.
+//! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all other duties continue.
 //! If an essential duty fails, the runner is in an outage instead.
 
 mod announcer;

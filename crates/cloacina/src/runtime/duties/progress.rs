@@ -4,8 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::duty::Duty;
 use super::starts::store_starts;
-use crate::runtime::duty_signal::Signal;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{AttemptStart, StoreError};
 use crate::types::{LogChunk, Micros, Monotonic, Progress};
 

@@ -2,9 +2,8 @@
 //! allow only one of them to take a claim back.
 
 use super::duty::Duty;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::refused_batch::RefusedBatch;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
 

@@ -15,9 +15,8 @@ use crate::engine::schedule;
 use crate::engine::trigger::{self, NewTrigger, PollOutcome};
 use crate::runtime::assignment::{Poll, PollToken};
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::refused_batch::RefusedBatch;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
 use crate::types::{

@@ -10,9 +10,8 @@ use std::collections::BTreeSet;
 
 use super::duty::Duty;
 use crate::runtime::batch::PendingChange;
-use crate::runtime::duty_signal::Signal;
 use crate::runtime::refused_batch::RefusedBatch;
-use crate::runtime::step::Step;
+use crate::runtime::step::{Signal, Step};
 use crate::store::{InboxKind, InboxMessage, StoreError};
 use crate::types::{Cursor, ExecutionId, Json, Micros, Monotonic, NewSignal, Ordinal, Timestamp};
 
@@ -63,36 +62,14 @@ impl Duty for WaitKeeper {
         if step.is_stopping {
             return Monotonic::NEVER;
         }
-        if step.signals.is_raised(Signal::Waits) || !step.woken.is_empty() {
+        if step.signals.is_raised(Signal::Waits) {
             return step.monotonic;
         }
-        self.next_read(step)
-    }
-
-    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        let woken: Vec<ExecutionId> = std::mem::take(&mut step.woken).into_iter().collect();
-        let reads = step.signals.is_raised(Signal::Waits) || self.next_read(step) <= step.monotonic;
-        if reads {
-            return self.read_and_check(step);
-        }
-        let checked = step.check_tasks(&woken);
-        if checked.is_err() {
-            // The next run reads from the database which tasks are due.
-            step.signals.raise(Signal::Waits);
-        }
-        checked.map(drop)
-    }
-}
-
-impl WaitKeeper {
-    /// Returns the time at which the due waits must be read from the database.
-    fn next_read(&self, step: &Step) -> Monotonic {
         let noted = step.waits_due.map(|at| step.instant_of(at));
         noted.map_or(self.next, |noted| noted.min(self.next))
     }
 
-    /// Reads the due waits and the inbox from the database, and handles them.
-    fn read_and_check(&mut self, step: &mut Step) -> Result<(), StoreError> {
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let limit = self.batch.saturating_add(self.extra);
         let due = step.store.due_waits(step.now, limit)?;
         self.batch = (self.batch * 2).min(BATCH);

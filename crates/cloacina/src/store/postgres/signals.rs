@@ -148,15 +148,14 @@ pub(super) async fn send(
     for ((signal, topic), (row, waiters)) in new.iter().zip(topics).zip(stored) {
         if let Some((seq, sent_at)) = row {
             let body = AdvanceBody::first(topic.0, seq, Timestamp(sent_at));
-            let woken = wakes.add(connection, body, waiters, now).await?;
-            if let Some(remaining) = &woken.remaining {
-                inbox::insert(connection, [&advance_message(remaining, now)]).await?;
+            let (woken, remaining) = wakes.add(connection, body, waiters, now).await?;
+            if let Some(remaining) = remaining {
+                inbox::insert(connection, [&advance_message(&remaining, now)]).await?;
             }
             sent.push(Sent {
                 seq,
                 is_new: true,
-                woken: woken.waits,
-                only: woken.only,
+                woken,
             });
         } else {
             let id = signal.id.as_deref().unwrap_or_default();
@@ -165,7 +164,6 @@ pub(super) async fn send(
                 seq: earlier.first().copied().unwrap_or_default(),
                 is_new: false,
                 woken: 0,
-                only: None,
             });
         }
     }
@@ -261,8 +259,8 @@ pub(super) async fn advance(
     connection.batch_execute(session.begin()).await?;
     let mut wakes = Wakes::default();
     let waiters = Waiters::of(&body).load(connection).await?;
-    let woken = wakes.add(connection, body, waiters, now).await?;
-    match woken.remaining {
+    let (count, remaining) = wakes.add(connection, body, waiters, now).await?;
+    match remaining {
         None => {
             inbox::delete(connection, [message.id]).await?;
         }
@@ -276,7 +274,7 @@ pub(super) async fn advance(
         }
     }
     wakes.commit(connection, now).await?;
-    Ok(woken.waits)
+    Ok(count)
 }
 
 /// A stored signal: its number, its topic, its data, when it was sent, and its sender.

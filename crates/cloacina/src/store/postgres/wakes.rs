@@ -13,7 +13,7 @@ use super::inbox;
 use super::statement::{query, statement};
 use crate::store::SEND_WAKES;
 use crate::store::waits::{AdvanceBody, EXECUTION, TIMEOUT_MARGIN, WAKE_MARGIN, cancel_message};
-use crate::types::{ExecutionId, Timestamp};
+use crate::types::Timestamp;
 use crate::workflow::queue;
 
 statement! {
@@ -111,16 +111,6 @@ pub(super) async fn make_due(
 /// A waiting task: its execution, its ordinal, the signal's name, and the time from which signals count.
 pub(super) type WaiterRow = (Uuid, i64, String, Option<i64>);
 
-/// The effects of a signal on the next waits for it.
-pub(super) struct Woken {
-    /// The number of these waits.
-    pub(super) waits: usize,
-    /// The execution of the wait, if there is exactly one, and it is a task's.
-    pub(super) only: Option<ExecutionId>,
-    /// The body of the message for the remaining waits, if there are any.
-    pub(super) remaining: Option<AdvanceBody>,
-}
-
 /// The tasks that signals wake, and the executions whose revision must rise.
 #[derive(Default)]
 pub(super) struct Wakes {
@@ -130,14 +120,15 @@ pub(super) struct Wakes {
 
 impl Wakes {
     /// Processes the first waits for a signal, at most [`SEND_WAKES`]: adds the waiting tasks, and stores the messages
-    /// that cancel executions.
+    /// that cancel executions. Returns the number of these waits, and the message body for the remaining waits if any
+    /// remain.
     pub(super) async fn add(
         &mut self,
         connection: &Connection,
         body: AdvanceBody,
         mut waiters: Vec<WaiterRow>,
         now: Timestamp,
-    ) -> Result<Woken, Fault> {
+    ) -> Result<(usize, Option<AdvanceBody>), Fault> {
         let more = waiters.len() > SEND_WAKES;
         waiters.truncate(SEND_WAKES);
         let remaining = waiters.last().filter(|_| more).map(|last| AdvanceBody {
@@ -154,11 +145,7 @@ impl Wakes {
             let near_timeout: Vec<Uuid> = statement.load(connection).await?;
             self.touched.extend(near_timeout);
         }
-        let waits = waiters.len();
-        let only = match waiters.as_slice() {
-            [(execution, ordinal, ..)] if *ordinal != EXECUTION => Some((*execution).into()),
-            _ => None,
-        };
+        let woken = waiters.len();
         for (execution, ordinal, name, since) in waiters {
             if ordinal != EXECUTION {
                 self.touched.insert(execution);
@@ -168,11 +155,7 @@ impl Wakes {
                 inbox::insert(connection, [&message]).await?;
             }
         }
-        Ok(Woken {
-            waits,
-            only,
-            remaining,
-        })
+        Ok((woken, remaining))
     }
 
     /// Makes the tasks due, and commits the transaction, in one round trip.

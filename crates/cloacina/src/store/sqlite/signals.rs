@@ -15,9 +15,7 @@ use crate::store::waits::{
     cancel_message,
 };
 use crate::store::{InboxMessage, SEND_WAKES};
-use crate::types::{
-    Cursor, ExecutionId, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic,
-};
+use crate::types::{Cursor, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic};
 use crate::workflow::queue;
 
 statement! {
@@ -195,7 +193,6 @@ fn send_one(
             seq: *seq,
             is_new: false,
             woken: 0,
-            only: None,
         });
     }
     // A wait receives the signals that were sent since its execution was submitted (L4), but the sender's clock may be
@@ -219,35 +216,24 @@ fn send_one(
     let seq = LastSignal {}.load::<i64>(connection)?;
     let seq = seq.first().copied().unwrap_or_default();
     let body = AdvanceBody::first(topic.0, seq, Timestamp(sent_at));
-    let woken = wake(connection, &body, now)?;
-    if let Some(remaining) = &woken.remaining {
-        insert_message(connection, &advance_message(remaining, now))?;
+    let (woken, remaining) = wake(connection, &body, now)?;
+    if let Some(remaining) = remaining {
+        insert_message(connection, &advance_message(&remaining, now))?;
     }
     Ok(Sent {
         seq: body.seq,
         is_new: true,
-        woken: woken.waits,
-        only: woken.only,
+        woken,
     })
 }
 
-/// The effects of a signal on the next waits for it.
-struct Woken {
-    /// The number of these waits.
-    waits: usize,
-    /// The execution of the wait, if there is exactly one, and it is a task's.
-    only: Option<ExecutionId>,
-    /// The body of the message for the remaining waits, if there are any.
-    remaining: Option<AdvanceBody>,
-}
-
 /// Applies a signal to the next waits for it: wakes waiting tasks, and adds a message for each execution that the
-/// signal cancels.
+/// signal cancels. Returns the number of these waits, and the message body for the remaining waits, if there are any.
 fn wake(
     connection: &mut SqliteConnection,
     body: &AdvanceBody,
     now: Timestamp,
-) -> Result<Woken, Fault> {
+) -> Result<(usize, Option<AdvanceBody>), Fault> {
     let (after, ordinal) = body.after;
     let limit = SEND_WAKES + 1;
     let mut waiters: Vec<(Id, i64, String, Option<i64>)> = Waiters {
@@ -282,10 +268,6 @@ fn wake(
         }
         .execute(connection)?;
     }
-    let only = match waiters.as_slice() {
-        [(execution, ordinal, ..)] if *ordinal != EXECUTION => Some((*execution).into()),
-        _ => None,
-    };
     let remaining = waiters.last().filter(|_| more).map(|last| AdvanceBody {
         after: (last.0.into(), last.1),
         ..body.clone()
@@ -306,11 +288,7 @@ fn wake(
             }
         }
     }
-    Ok(Woken {
-        waits: waiters.len(),
-        only,
-        remaining,
-    })
+    Ok((waiters.len(), remaining))
 }
 
 pub(super) fn advance(
@@ -326,8 +304,8 @@ pub(super) fn advance(
     };
     let connection = &mut *writer.lock()?;
     writer.write(connection, |connection| {
-        let woken = wake(connection, &body, now)?;
-        match woken.remaining {
+        let (woken, remaining) = wake(connection, &body, now)?;
+        match remaining {
             None => delete(connection, message.id)?,
             Some(remaining) => SetBody {
                 body: serde_json::to_string(&remaining).ok().as_deref(),
@@ -335,7 +313,7 @@ pub(super) fn advance(
             }
             .execute(connection)?,
         };
-        Ok(woken.waits)
+        Ok(woken)
     })
 }
 
