@@ -1,4 +1,4 @@
--- What the migrations of the folder `sqlite` leave in an empty database. `make schema` writes this file.
+-- The tables and indexes that the migrations of the folder `sqlite` leave in an empty database. `make schema` writes this file.
 
 CREATE TABLE cloacina_definitions (
     id INTEGER NOT NULL PRIMARY KEY,

@@ -159,6 +159,9 @@ mod tests {
 
     use super::*;
 
+    const TITLE: &str = "-- The tables and indexes that the migrations of the folder `sqlite` leave in an empty database. \
+                         `make schema` writes this file.";
+
     query! {
         /// Returns the SQL of all tables and indexes, in the order in which they were created.
         Creations {} -> Text;
@@ -185,13 +188,7 @@ mod tests {
         });
         if std::env::var_os("CLOACINA_WRITE_SCHEMA").is_some() {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite.sql");
-            let mut text =
-                "-- What the migrations of the folder `sqlite` leave in an empty database. \
-                            `make schema` writes this file.\n"
-                    .to_owned();
-            for sql in &migrated {
-                text.push_str(&format!("\n{sql};\n"));
-            }
+            let text = format!("{TITLE}\n\n{};\n", migrated.join(";\n\n"));
             std::fs::write(path, text).unwrap();
             return;
         }
