@@ -6,6 +6,7 @@ import importlib
 import linecache
 import os
 import pathlib
+import subprocess
 import sys
 import textwrap
 import time
@@ -268,3 +269,33 @@ def test_a4_touched_file_does_not_change_the_version_of_loaded_code(tmp_path, mo
     before = fingerprint(function)
     os.utime(file, (1, 1))
     assert fingerprint(function) == before
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"\xef\xbb\xbfdef f(context):\n    context['\xc3\xa9'] = 1\n",
+        b"def f(context):\r\n    context['a'] = '''1\r\n2'''\r\n",
+        b"def f(context):\n    context['a'] = 1",
+        b"# -*- coding: latin-1 -*-\ndef f(context):\n    context['\xe9'] = 1\n",
+        b"def g(): pass\n\nasync  def   f (context):\n    context['a'] = 1\n\n\ndef ff(): pass\n",
+        b"def d(x): return x\n@d\n\n@d\ndef f(context):\n\tcontext['a'] = 1\n",
+        b"def ff(): pass\ndef f(context): context['a'] = 1\ndef f_(): pass\n",
+    ],
+)
+def test_a4_fingerprint_is_the_same_without_linecache(source, tmp_path):
+    path = tmp_path / "of_test.py"
+    path.write_bytes(source)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import of_test
+from cloaca._tasks.fingerprint import fingerprint
+print(fingerprint(of_test.f), "linecache" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    without = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    command[2] = f"import linecache{code}"
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert loaded == [without[0], "True"]
+    assert without[1] == str(b"coding" in source)

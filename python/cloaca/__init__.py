@@ -16,16 +16,12 @@ crash.
 from cloaca import _core_setup as _core_setup
 from cloaca._core import Context, __version__
 from cloaca._executions.handle import WorkflowHandle
-from cloaca._executions.history import Event, Page
-from cloaca._executions.log_line import LogLine
-from cloaca._executions.progress import ExecutionProgress, TaskProgress
 from cloaca._executions.result import TaskResult, WorkflowResult
 from cloaca._executions.status import TaskStatus, WorkflowStatus
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
 from cloaca._runner.config import DefaultRunnerConfig
 from cloaca._runner.runner import DefaultRunner
-from cloaca._schedules.cron import CronSchedule, cron_preview
 from cloaca._tasks.control import Abort, Retry, Snooze
 from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import (
@@ -53,7 +49,6 @@ from cloaca._values.exceptions import (
     WorkflowTimeoutError,
     WorkflowValidationError,
 )
-from cloaca._workers.task_handle import TaskHandle
 from cloaca._workflows.builder import WorkflowBuilder, register_workflow_constructor
 from cloaca._workflows.namespace import TaskNamespace, WorkflowContext
 from cloaca._workflows.task import external_task, task
@@ -63,8 +58,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca import testing as testing
     from cloaca import web as web
+    from cloaca._executions.history import Event, Page
     from cloaca._executions.items import Item, ItemPage, MapResult
+    from cloaca._executions.log_line import LogLine
     from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
+    from cloaca._executions.progress import ExecutionProgress, TaskProgress
     from cloaca._executions.wait import Wait, WaitPage
     from cloaca._runner.database_admin import (
         DatabaseAdmin,
@@ -72,6 +70,7 @@ if TYPE_CHECKING:
         TenantConfig,
         TenantCredentials,
     )
+    from cloaca._schedules.cron import CronSchedule, cron_preview
     from cloaca._schedules.trigger import TriggerResult, trigger
     from cloaca._tasks.conditions import delay, signal, until
     from cloaca._tasks.markers import resource, result
@@ -86,6 +85,7 @@ if TYPE_CHECKING:
         task_success,
     )
     from cloaca._values.variables import get_backend, var, var_or
+    from cloaca._workers.task_handle import TaskHandle
     from cloaca._workflows.child import child
     from cloaca._workflows.function import workflow
     from cloaca._workflows.group import TaskGroup, group
@@ -96,12 +96,19 @@ else:
     _LATER = {
         "ActivityBucket": "_executions.overview",
         "Count": "_executions.overview",
+        "CronSchedule": "_schedules.cron",
         "DatabaseAdmin": "_runner.database_admin",
+        "Event": "_executions.history",
+        "ExecutionProgress": "_executions.progress",
         "FailureGroup": "_executions.overview",
         "Item": "_executions.items",
         "ItemPage": "_executions.items",
+        "LogLine": "_executions.log_line",
         "MapResult": "_executions.items",
+        "Page": "_executions.history",
         "TaskGroup": "_workflows.group",
+        "TaskHandle": "_workers.task_handle",
+        "TaskProgress": "_executions.progress",
         "Tenant": "_runner.database_admin",
         "TenantConfig": "_runner.database_admin",
         "TenantCredentials": "_runner.database_admin",
@@ -114,6 +121,7 @@ else:
         "approval": "_workflows.nodes",
         "child": "_workflows.child",
         "context_value": "_tasks.rules",
+        "cron_preview": "_schedules.cron",
         "delay": "_tasks.conditions",
         "get_backend": "_values.variables",
         "group": "_workflows.group",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cloaca._executions.progress import ExecutionProgress
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.arguments import check_flag, check_string
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from cloaca._core import Execution
     from cloaca._executions.history import Event
     from cloaca._executions.log_line import LogLine
+    from cloaca._executions.progress import ExecutionProgress
 
     class HandleRunner(Protocol):
         """The methods of `DefaultRunner` that a handle uses."""
@@ -339,6 +339,8 @@ class WorkflowHandle:
 
         Since 1.0.
         """
+        from cloaca._executions.progress import ExecutionProgress
+
         report = self._runner._core.reads.progress(self._id)
         return ExecutionProgress(report.execution, report.tasks)
 

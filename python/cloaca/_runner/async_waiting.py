@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from weakref import WeakKeyDictionary
 
 from cloaca._core import AnsweredStep, AnsweredSubmission, LoopWaker
 
@@ -11,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
     from typing import Any
+    from weakref import WeakKeyDictionary
 
     from cloaca._core import Execution, Runner, SubmitRequest, Submitted
 
@@ -25,7 +25,8 @@ class Waiters:
         self._core = core
         # Reentrant, because a finalizer may shut the runner down while this thread holds the lock.
         self._lock = threading.RLock()
-        self._by_loop: WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] = WeakKeyDictionary()
+        # Created for the first coroutine that waits.
+        self._by_loop: WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] | None = None
 
     async def wait(self, execution_id: str) -> Execution:
         """Wait for the end of an execution, and return the execution.
@@ -48,6 +49,10 @@ class Waiters:
 
         loop = asyncio.get_running_loop()
         with self._lock:
+            if self._by_loop is None:
+                from weakref import WeakKeyDictionary
+
+                self._by_loop = WeakKeyDictionary()
             waiters = self._by_loop.get(loop)
             if waiters is None:
                 waiters = self._by_loop[loop] = _LoopWaiters(self._core, loop)
@@ -56,8 +61,8 @@ class Waiters:
     def close(self) -> None:
         """Notify the waiting coroutines of the shutdown, and remove the wakers from the loops."""
         with self._lock:
-            by_loop, self._by_loop = self._by_loop, WeakKeyDictionary()
-        for loop, waiters in list(by_loop.items()):
+            by_loop, self._by_loop = self._by_loop, None
+        for loop, waiters in list(by_loop.items() if by_loop else ()):
             try:
                 loop.call_soon_threadsafe(waiters.close, loop)
             except RuntimeError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from cloaca._executions.handle import WorkflowHandle, check_id
-from cloaca._executions.history import Event, Page
-from cloaca._executions.listing import check_limit, list_filter, list_page
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._tasks.references import task_id
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca import _core
+    from cloaca._executions.history import Event, Page
     from cloaca._workflows.workflow import Workflow
 
 # Maximum number of executions that one read of `wait_until_idle` returns.
@@ -162,6 +161,8 @@ class ControlMethods:
 
         Since 1.0.
         """
+        from cloaca._executions.listing import check_limit, list_filter, list_page
+
         check_limit(limit)
         wanted = list_filter(
             workflow=workflow,
@@ -228,6 +229,8 @@ class ControlMethods:
 
         Since 1.0.
         """
+        from cloaca._executions.history import Event
+
         return [Event(record) for record in self._core.reads.events(check_id(execution_id))]
 
     def cancel_execution(self, execution_id: str) -> bool:
@@ -363,6 +366,7 @@ class ControlMethods:
 
         Since 1.0.
         """
+        from cloaca._executions.listing import list_filter
         from cloaca._workers.blocking import check_blocking, refuse_idle_wait
 
         refuse_idle_wait(self._core)

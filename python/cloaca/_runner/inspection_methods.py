@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cloaca._executions.handle import check_id
-from cloaca._executions.log_line import LogLine
 from cloaca._values.duration import duration_to_us
 from cloaca._values.exceptions import ConfigurationError
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca import _core
+    from cloaca._executions.log_line import LogLine
     from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
     from cloaca._observe.metrics_server import MetricsServer
     from cloaca._observe.tracing import Tracing
@@ -155,6 +155,8 @@ class InspectionMethods:
 
         Since 1.0.
         """
+        from cloaca._executions.log_line import LogLine
+
         return [LogLine(record) for record in self._core.reads.logs(check_id(execution_id))]
 
     def metrics(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cloaca._executions.handle import id_of
-from cloaca._executions.listing import check_limit
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.arguments import check_optional_strings, check_string
 from cloaca._values.duration import duration_to_us, instant_to_us
@@ -286,6 +285,8 @@ def wait_page(
     Raises:
         ConfigurationError: An argument is not valid.
     """
+    from cloaca._executions.listing import check_limit
+
     check_limit(limit)
     workflow_name: Any = getattr(workflow, "name", workflow)
     check_optional_strings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 
 from cloaca import _core
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloaca._runner.start_gate import StartGate
-
-_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class SharedWorkerHost:
@@ -89,8 +86,6 @@ def start(
         ConfigurationError: An argument is not valid.
         DatabaseError: The database cannot be opened.
     """
-    import json
-
     _refuse_green_threads()
     if database_url is None:
         database_url = os.environ.get("CLOACA_DATABASE_URL")
@@ -115,7 +110,7 @@ def start(
         import logging as logging  # log capture requires the loaded module
     log_level = prepare()
     install()
-    settings = json.dumps(config._to_engine())
+    settings = _core.Context(config._to_engine()).to_json()
     if schema is None:
         try:
             core = _core.Runner(database_url, settings, held=True)
@@ -214,7 +209,7 @@ def _open_schema(schema: str, open_runner: Callable[[], _core.Runner]) -> _core.
         raise ConfigurationError(f"Schema name must be a string, not {type(schema).__name__}")
     if not schema:
         raise ConfigurationError("Schema name cannot be empty")
-    if not _SCHEMA.fullmatch(schema):
+    if not (schema.isascii() and schema.isidentifier() and len(schema) <= 63):
         raise ConfigurationError(
             f"Schema name '{schema[:80]}' must contain only alphanumeric characters "
             "and underscores",

@@ -18,7 +18,7 @@ and the texts of the function, of its defaults and closure, and of the function 
 from __future__ import annotations
 
 import os
-import re
+import sys
 from _thread import allocate_lock
 from types import CodeType, FunctionType
 
@@ -49,6 +49,8 @@ _MAX_DEPTH = 50
 _MAX_TEXT = 100_000
 
 _sources: dict[CodeType, str] = {}
+# The files that were read without `linecache`: their sizes, times of modification, and lines.
+_files: dict[str, tuple[int, float, list[str]]] = {}
 # Some releases of Python count the depth of a tree for the whole process, so threads that parse at
 # the same time interfere ("AST constructor recursion depth mismatch").
 _parsing = allocate_lock()
@@ -185,9 +187,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
         ValueError: The function was not found in the source.
         SyntaxError: The source is not Python.
     """
-    import linecache
-
-    node = _find_in(linecache.getlines(code.co_filename, module), code)
+    node = _find_in(_lines(code.co_filename, module), code)
     lines = _changed_lines(code.co_filename)
     if lines and not _defines(node, code):
         # The module was probably reloaded after its file had changed.
@@ -199,12 +199,37 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
     return node
 
 
-def _changed_lines(path: str) -> list[str]:
-    """Returns all lines of a file if the file changed after `linecache` read it, else no lines."""
+def _lines(path: str, module: dict[str, Any]) -> list[str]:
+    """Returns the lines of a source. Other modules may have put it into the cache of `linecache`.
+
+    Reads a file in UTF-8 without `linecache`, because loading that module takes milliseconds.
+    """
+    if path not in _files and "linecache" not in sys.modules:
+        try:
+            found = os.stat(path)  # noqa: PTH116 - pathlib is not imported otherwise
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123
+                lines = file.readlines()
+            if lines and not any("coding" in line for line in lines[:2]):
+                lines[0] = lines[0].removeprefix("\ufeff")
+                lines[-1] = lines[-1].removesuffix("\n") + "\n"
+                _files[path] = (found.st_size, found.st_mtime, lines)
+        except (OSError, ValueError):
+            pass  # no file, or another encoding
+    if path in _files:
+        return _files[path][2]
     import linecache
 
-    cached = linecache.cache.get(path, ())
-    if len(cached) < 4 or cached[1] is None:
+    return linecache.getlines(path, module)
+
+
+def _changed_lines(path: str) -> list[str]:
+    """Returns all lines of a file if the file changed after it was read, else no lines."""
+    cached: tuple[Any, ...] = _files.get(path, ())
+    if not cached:
+        import linecache
+
+        cached = linecache.cache.get(path, ())
+    if len(cached) < 3 or cached[1] is None:
         return []
     try:
         now = os.stat(path)  # noqa: PTH116 - pathlib is not imported otherwise
@@ -258,14 +283,12 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
     If the line that seems to end the function is inside brackets or a string, the text does not
     parse, and a later line is tried.
     """
-    start = re.compile(rf"(\s*)(async\s+)?def\s+{re.escape(name)}\b")
     for top in range(first, len(lines)):
-        found = start.match(lines[top])
-        if found:
+        if _begins_def(lines[top], name):
             break
     else:
         raise ValueError("no definition")
-    indent = len(found[1].expandtabs())
+    indent = _indent_of(lines[top])
     tries = 0
     for end in range(top + 1, len(lines) + 1):
         if end < len(lines) and not _ends_block(lines[end], indent):
@@ -303,8 +326,23 @@ def _ends_block(line: str, indent: int) -> bool:
     stripped = line.strip()
     if not stripped or stripped.startswith("#"):
         return False
+    return _indent_of(line) <= indent
+
+
+def _indent_of(line: str) -> int:
     expanded = line.expandtabs()
-    return len(expanded) - len(expanded.lstrip()) <= indent
+    return len(expanded) - len(expanded.lstrip())
+
+
+def _begins_def(line: str, name: str) -> bool:
+    """Returns whether a line begins with `def name` or `async def name`."""
+    words = line.split(None, 3)
+    if words[:1] == ["async"]:
+        del words[0]
+    if len(words) < 2 or words[0] != "def" or not words[1].startswith(name):
+        return False
+    after = words[1][len(name) : len(name) + 1]
+    return not (after.isalnum() or after == "_")
 
 
 def _find_lambda(lines: list[str], line: int) -> ast.AST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloaca._core import Workflow as CoreWorkflow
+from cloaca._core import encode_plain
 from cloaca._tasks.references import tasks_of
 from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import WorkflowValidationError
@@ -316,10 +317,12 @@ class WorkflowBuilder:
         output = linker.output_keys(self._output)
         if self._output is not None:
             data["output"] = output[0] if isinstance(self._output, str) else output
-        try:
-            text = encode_as(f"the definition of workflow {self._name!r}", data)
-        except ValueError as error:
-            raise WorkflowValidationError(str(error)) from None
+        text = encode_plain(data)
+        if text is None:
+            try:
+                text = encode_as(f"the definition of workflow {self._name!r}", data)
+            except ValueError as error:
+                raise WorkflowValidationError(str(error)) from None
         return Workflow(CoreWorkflow.build(text), tasks, self._input, handlers)
 
     def _return_result(self, task_id: str) -> None:

@@ -5,8 +5,6 @@ Unknown kinds are not checked.
 
 from __future__ import annotations
 
-import re
-
 from cloaca._tasks.parameters import MISSING
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._values.kinds import ARRAY, NULL, OBJECT
@@ -245,4 +243,6 @@ def _text(annotation: object) -> str:
     if isinstance(annotation, type):
         return annotation.__qualname__
     # Leaves out the names of private modules, because users know cloaca's classes without them.
+    import re
+
     return re.sub(r"\bcloaca(?:\._\w+)(?:\.\w+)*\.(?=[A-Z])", "cloaca.", repr(annotation))
