@@ -15,13 +15,11 @@ crash.
 
 from cloaca import _core_setup as _core_setup
 from cloaca._core import Context, __version__
-from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.result import TaskResult, WorkflowResult
 from cloaca._executions.status import TaskStatus, WorkflowStatus
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
 from cloaca._runner.config import DefaultRunnerConfig
-from cloaca._runner.runner import DefaultRunner
 from cloaca._tasks.control import Abort, Retry, Snooze
 from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import (
@@ -58,6 +56,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca import testing as testing
     from cloaca import web as web
+    from cloaca._executions.handle import WorkflowHandle
     from cloaca._executions.history import Event, Page
     from cloaca._executions.items import Item, ItemPage, MapResult
     from cloaca._executions.log_line import LogLine
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
         TenantConfig,
         TenantCredentials,
     )
+    from cloaca._runner.runner import DefaultRunner
     from cloaca._schedules.cron import CronSchedule, cron_preview
     from cloaca._schedules.trigger import TriggerResult, trigger
     from cloaca._tasks.conditions import delay, signal, until
@@ -98,6 +98,7 @@ else:
         "Count": "_executions.overview",
         "CronSchedule": "_schedules.cron",
         "DatabaseAdmin": "_runner.database_admin",
+        "DefaultRunner": "_runner.runner",
         "Event": "_executions.history",
         "ExecutionProgress": "_executions.progress",
         "FailureGroup": "_executions.overview",
@@ -115,6 +116,7 @@ else:
         "TriggerResult": "_schedules.trigger",
         "Wait": "_executions.wait",
         "WaitPage": "_executions.wait",
+        "WorkflowHandle": "_executions.handle",
         "all_of": "_tasks.rules",
         "always": "_tasks.rules",
         "any_of": "_tasks.rules",
