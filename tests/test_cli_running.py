@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 import cloaca
 from cli_support import PATIENCE, PIPELINE
+from cloaca._cli._interrupt import deferred_interrupt
 from processes import second_ctrl_c
 
 
@@ -357,6 +359,23 @@ def test_ctrl_c_ends_run_and_watch_with_an_explanation(shell, command):
     assert told in errors
     assert "`cloaca worker pipeline`" in errors
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_during_an_import_is_not_lost():
+    # Imports call such callbacks, and Python ignores the exceptions that they raise.
+    class Referenced:
+        pass
+
+    referenced = Referenced()
+    reference = weakref.ref(referenced, lambda _: signal.raise_signal(signal.SIGINT))
+    with deferred_interrupt() as raise_interrupt:
+        raise_interrupt()
+        del referenced
+        assert reference() is None
+        with pytest.raises(KeyboardInterrupt):
+            raise_interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)  # the second one is not deferred
 
 
 def test_submit_needs_no_module_and_warns_without_a_live_runner(shell):

@@ -7,6 +7,7 @@ import click
 from cloaca._cli import INTERRUPTED
 from cloaca._cli._filters import Filter, filter_options
 from cloaca._cli._ids import execution_id, shorten, takes_execution
+from cloaca._cli._interrupt import deferred_interrupt
 from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
 from cloaca._cli._output import (
     ago,
@@ -296,10 +297,9 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     from cloaca._observe.progress_bars import Bars, is_shown
 
     reads = database.inspect().reads
-    bars = Bars() if is_shown() and not as_json else None
     states: dict[str, str] = {}
 
-    def refresh() -> bool:
+    def refresh(bars: Bars | None) -> bool:
         report = reads.progress(id)
         execution = report.execution
         if bars is not None:
@@ -309,9 +309,13 @@ def watch(database: Database, as_json: bool, id: str) -> None:
         return WorkflowStatus(execution.status).is_terminal
 
     try:
-        with bars or nullcontext():
-            while not refresh():
+        with (
+            deferred_interrupt() as raise_interrupt,
+            Bars() if is_shown() and not as_json else nullcontext() as bars,
+        ):
+            while not refresh(bars):
                 sleep(_REFRESH_SECONDS)
+                raise_interrupt()
     except KeyboardInterrupt:
         note(f"execution {id} goes on\nhint: end it with `cloaca cancel {id}`")
         raise click.exceptions.Exit(INTERRUPTED) from None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import click
 
 from cloaca._cli import INTERRUPTED
 from cloaca._cli._filters import timeout_option
 from cloaca._cli._input import json_context, usage_errors
+from cloaca._cli._interrupt import deferred_interrupt
 from cloaca._cli._options import COMMAND_SETTINGS, PRIORITY, Database, database_options
 from cloaca._cli._output import (
     exit_with_status,
@@ -21,12 +20,10 @@ from cloaca._values.exceptions import CloacaException
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cloaca._cli._reload import Reloader
     from cloaca._core import Context
-    from cloaca._executions.handle import WorkflowHandle
-    from cloaca._executions.result import WorkflowResult
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.runner import DefaultRunner
 
@@ -76,6 +73,7 @@ def run(
     from cloaca._cli._filters import pairs
     from cloaca._cli._loading import load, split, workflow_name
     from cloaca._observe.logger import show_failures
+    from cloaca._observe.progress_bars import follow, is_shown
     from cloaca._runner.runner import DefaultRunner
 
     module, name = split(target)
@@ -88,21 +86,23 @@ def run(
     with json_only_stdout(as_json) as tell:
         workflow = workflow_name(load(module), name)
         with DefaultRunner(url, schema=database.schema) as runner:
-            # Defers Ctrl-C until `submit` has returned the handle, which `_interrupted` needs. A
-            # task can already run before `submit` returns.
-            with _later_interrupt() as raise_interrupt, usage_errors():
-                handle = runner.submit(
-                    workflow,
-                    context,
-                    key=key,
-                    priority=priority,
-                    timeout=timeout,
-                    labels=dict(pairs(labels)) or None,
-                )
+            handle = None
             try:
-                raise_interrupt()
-                result = _wait(handle, runner, is_quiet=as_json)
+                with deferred_interrupt() as raise_interrupt:
+                    with usage_errors():
+                        handle = runner.submit(
+                            workflow,
+                            context,
+                            key=key,
+                            priority=priority,
+                            timeout=timeout,
+                            labels=dict(pairs(labels)) or None,
+                        )
+                    shows_bars = is_shown() and not as_json
+                    result = follow(runner._core, handle.id, raise_interrupt, shows_bars=shows_bars)
             except KeyboardInterrupt:
+                if handle is None:
+                    raise
                 _interrupted(runner, handle.id, module)
                 raise click.exceptions.Exit(INTERRUPTED) from None
         if as_json:
@@ -113,44 +113,6 @@ def run(
         # `exit_with_status` prints the error.
         print_result(result, tells_error=False, logged=logged)
     exit_with_status(result)
-
-
-@contextmanager
-def _later_interrupt() -> Iterator[Callable[[], None]]:
-    """Defers the first Ctrl-C in the block.
-
-    Yields a function that raises `KeyboardInterrupt` if a Ctrl-C was deferred.
-    """
-    import signal
-
-    received: list[int] = []
-
-    def on_signal(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    def raise_interrupt() -> None:
-        if received:
-            raise KeyboardInterrupt
-
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.default_int_handler:
-        yield raise_interrupt  # Ctrl-C is ignored, or the program handles it
-        return
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield raise_interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> WorkflowResult:
-    if is_quiet:
-        return handle.result()
-    from cloaca._observe.progress_bars import follow
-
-    return follow(runner._core, handle.id)
 
 
 def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:

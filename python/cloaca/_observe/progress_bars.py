@@ -12,6 +12,7 @@ from cloaca._values.visible_text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -41,26 +42,47 @@ def is_shown() -> bool:
         return False  # there is no stderr, or it is closed
 
 
-def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
-    """Waits for the end of a runner's execution, and meanwhile shows bars if `is_shown()`."""
-    if not is_shown():
-        ended = core.wait(execution_id, None)
-        assert ended is not None
-        return _with_final(core, ended)
-    with Bars() as bars:
-        while (ended := core.wait(execution_id, _REFRESH_US)) is None:
-            report = core.reads.progress(execution_id)
-            bars.show(report.execution, report.tasks)
-        bars.show(ended, [])
-    return _with_final(core, ended)
+def follow(
+    core: _core.Runner,
+    execution_id: str,
+    check: Callable[[], None] | None = None,
+    *,
+    shows_bars: bool,
+) -> WorkflowResult:
+    """Waits for the end of a runner's execution and of its final tasks.
 
+    Args:
+        core: The runner.
+        execution_id: The id of the execution.
+        check: Called every 100 ms; ends the wait by raising an exception.
+        shows_bars: Whether the wait for the execution shows bars.
+    """
+    if shows_bars:
+        with Bars() as bars:
 
-def _with_final(core: _core.Runner, ended: _core.Execution) -> WorkflowResult:
-    """Waits for the end of the final tasks, and returns the result of the ended execution."""
+            def refresh() -> None:
+                report = core.reads.progress(execution_id)
+                bars.show(report.execution, report.tasks)
+                if check is not None:
+                    check()
+
+            ended = _ended(core, execution_id, refresh)
+            bars.show(ended, [])
+    else:
+        ended = _ended(core, execution_id, check)
     result = WorkflowResult(ended)
-    finale = None if ended.final_id is None else core.wait(ended.final_id, None)
-    result._final = None if finale is None else WorkflowResult(finale)
+    if ended.final_id is not None:
+        result._final = WorkflowResult(_ended(core, ended.final_id, check))
     return result
+
+
+def _ended(core: _core.Runner, id: str, check: Callable[[], None] | None) -> _core.Execution:
+    """Waits for the end of one execution, and calls `check` every 100 ms."""
+    interval = None if check is None else _REFRESH_US
+    while (ended := core.wait(id, interval)) is None:
+        if check is not None:
+            check()
+    return ended
 
 
 class Bars:

@@ -130,10 +130,10 @@ class SubmissionMethods:
         if self._begins_at_use:
             self._begin_early()
         if progress:
-            from cloaca._observe.progress_bars import follow
+            from cloaca._observe.progress_bars import follow, is_shown
 
             (handle,) = self._submit([submission])
-            return _checked(follow(self._core, handle.id), check)
+            return _checked(follow(self._core, handle.id, shows_bars=is_shown()), check)
         spans = self._tracing.begin([submission])
         if not spans:
             try:
