@@ -59,14 +59,14 @@ impl Step {
             if self.is_stopping || (others > 0 && !overdue) {
                 return Ok(());
             }
+            if !self.ledger.contains(next.execution) {
+                self.load(&[next.execution])?;
+            }
             if next.claim.item.is_some() {
                 if self.probe_item(next) {
                     return Ok(());
                 }
                 continue;
-            }
-            if !self.ledger.contains(next.execution) {
-                self.load(&[next.execution])?;
             }
             let holds = |step: &Self| {
                 let execution = step.ledger.get(next.execution);
@@ -120,7 +120,10 @@ impl Step {
             return true; // this turn takes the claim away
         }
         self.quarantine.waiting.pop_front();
-        let Some(item) = self.maps.held(key, next.claim).cloned() else {
+        // Without its execution, which cannot be read, the item could not be dispatched.
+        let is_readable = self.ledger.contains(next.execution);
+        let held = self.maps.held(key, next.claim).filter(|_| is_readable);
+        let Some(item) = held.cloned() else {
             self.drop_claim(next.execution, next.task, next.claim);
             return false;
         };

@@ -80,11 +80,15 @@ impl Oracle {
             approved: bool,
             by: String,
         }
-        let events = history
-            .iter()
-            .filter(|event| event.task == Some(ordinal) && event.kind.as_str() == "decided");
+        let events = history.iter().filter(|event| event.task == Some(ordinal));
+        let mut is_open = old.open_wait().is_some();
         let mut count = 0;
         for event in events {
+            // A retry can open the approval again in the same transaction.
+            is_open |= event.kind.as_str() == "waiting";
+            if event.kind.as_str() != "decided" {
+                continue;
+            }
             count += 1;
             let decided: Option<Decided> = event.data.as_ref().and_then(|data| data.decode().ok());
             let Some(Decided { approved, by }) = decided else {
@@ -97,7 +101,7 @@ impl Oracle {
                 Coverage::Rejected
             });
             let is_approval = workflow.task(ordinal).approval.is_some();
-            self.check(is_approval && old.open_wait().is_some(), || {
+            self.check(is_approval && is_open, || {
                 format!(
                     "task {ordinal} of {id} was decided by {by} but did not wait for a decision"
                 )

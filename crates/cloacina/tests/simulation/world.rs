@@ -173,10 +173,10 @@ impl World {
         self.plan();
         let end = EPOCH + self.scenario.heals_at + MAX_RECOVERY;
         while !self.is_over() && self.handle_next(end) {}
-        let is_looping = self.state.lock().handled >= MAX_EVENTS;
-        self.oracle.lock().check(!is_looping, || {
-            format!("the simulation is not over after {MAX_EVENTS} events")
-        });
+        if self.state.lock().handled >= MAX_EVENTS {
+            let what = format!("not over after {MAX_EVENTS} events: {}", self.open());
+            self.oracle.lock().check(false, || what);
+        }
         self.oracle.lock().check_at_rest();
         self.check_ticks();
         self.check_callers();
@@ -200,8 +200,7 @@ impl World {
         if !state.handled.is_multiple_of(32) {
             return false;
         }
-        let oracle = self.oracle.lock();
-        if oracle.broken.is_some() {
+        if self.oracle.lock().broken.is_some() {
             return true;
         }
         state.healed
@@ -216,13 +215,28 @@ impl World {
                         | Event::Decide(_)
                 )
             })
-            && oracle
-                .mirror
-                .values()
-                .all(|record| record.status.is_terminal())
+            && self.open_executions().is_empty()
             && self.unanswered_callers().is_empty()
             && self.has_no_message()
             && self.schedules_are_over()
+    }
+
+    /// Describes what has not ended.
+    fn open(&self) -> String {
+        let (executions, callers) = (self.open_executions(), self.unanswered_callers());
+        let (messages, schedules) = (!self.has_no_message(), !self.schedules_are_over());
+        format!(
+            "executions {executions:?}, callers {callers:?}, messages {messages}, schedules {schedules}"
+        )
+    }
+
+    fn open_executions(&self) -> Vec<ExecutionId> {
+        let oracle = self.oracle.lock();
+        let open = oracle
+            .mirror
+            .iter()
+            .filter(|(_, record)| !record.status.is_terminal());
+        open.map(|(id, _)| *id).collect()
     }
 
     /// Returns whether no schedule has a future or queued tick.

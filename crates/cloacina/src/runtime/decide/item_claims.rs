@@ -240,10 +240,12 @@ impl Step {
         self.dispatch_suspect(suspect);
     }
 
-    /// E2: dispatches a suspect item, which must run alone. If the map's list cannot be read, tries again in the next turn.
+    /// E2: dispatches a suspect item, which must run alone. If the map's list cannot be read, or the execution is no longer in
+    /// the cache, tries again in the next turn.
     pub(in crate::runtime) fn dispatch_suspect(&mut self, suspect: Suspect) {
         let key = (suspect.execution, suspect.task);
-        let row = self.maps.row(key).cloned();
+        let is_cached = self.ledger.contains(suspect.execution);
+        let row = self.maps.row(key).filter(|_| is_cached).cloned();
         let view = row.and_then(|row| self.view_of_map(key, &row, suspect.claim.item));
         if let Some(view) = view {
             self.quarantine.current = Some(suspect);
