@@ -174,6 +174,35 @@ def version(python: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+OPTIONAL = """
+from typing import Annotated, Optional, Union
+import cloaca
+
+Handle = Optional[cloaca.TaskHandle]
+
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def handles(
+        a: Optional[cloaca.TaskHandle],
+        b: Union[cloaca.TaskHandle, None],
+        c: Union[None, "cloaca.TaskHandle"],
+        d: Optional["cloaca.TaskHandle"],
+        e: Annotated[cloaca.TaskHandle, "a note", 1],
+        f: Handle,
+        g: Handle | None = None,
+    ) -> bool:
+        return all(isinstance(one, cloaca.TaskHandle) for one in (a, b, c, d, e, f, g))
+
+    @cloaca.task
+    def context(first: Optional[cloaca.Context]) -> None:
+        first["is_context"] = isinstance(first, cloaca.Context)
+
+with cloaca.DefaultRunner(":memory:") as runner:
+    result = runner.execute("w")
+    print(1 + result.of(handles) + result.final_context["is_context"])
+"""
+
+
 @pytest.mark.parametrize("python", interpreters())
 @pytest.mark.parametrize(
     ("program", "since"),
@@ -183,6 +212,10 @@ def version(python: str) -> tuple[int, int]:
         pytest.param(ONLY_CHECKED, (3, 11), id="for type checkers"),
         pytest.param(ALIASES, (3, 12), id="type statements"),
         pytest.param(OF_A_FUNCTION, (3, 11), id="classes of a function"),
+        pytest.param(OPTIONAL, (3, 11), id="optional"),
+        pytest.param(
+            f"from __future__ import annotations\n{OPTIONAL}", (3, 11), id="optional, postponed"
+        ),
         pytest.param(UNQUOTED, (3, 14), id="unquoted"),
         pytest.param(FIELD_ONLY_CHECKED, (3, 14), id="field for type checkers"),
     ],

@@ -224,6 +224,21 @@ def test_u1_map_inside_a_group_depends_on_its_list_task():
     }
 
 
+@pytest.mark.parametrize("reference", ["function", "urls", "g.urls"])
+def test_u1_parameter_with_the_name_inside_the_group_receives_the_element(reference):
+    with cloaca.WorkflowBuilder("element_inside") as builder, cloaca.group("g"):
+
+        @cloaca.task
+        def urls() -> list[str]:
+            return ["a"]
+
+        @cloaca.task(over=urls if reference == "function" else reference)
+        def got(urls: str) -> int:
+            return len(urls)
+
+    assert dependencies(builder) == {"g.urls": [], "g.got": ["g.urls"]}
+
+
 def test_u1_final_tasks_name_tasks_without_the_prefix():
     with cloaca.WorkflowBuilder("finals_in_group") as builder:
         with cloaca.group("g") as g:

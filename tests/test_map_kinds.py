@@ -313,3 +313,55 @@ def test_j4_map_result_has_typed_values_of_completed_items_only(runner):
     result = runner.execute("typed_items", {"rows": [1, 0, 2]})
     assert result.of(report) == [10**30 + 1, 10**30 + 2]
     assert json.loads(result.final_context.to_json())["report"] == result.of(report)
+
+
+def test_k1_map_runs_over_the_result_of_a_node(runner):
+    with cloaca.WorkflowBuilder("three", output="three"):
+
+        @cloaca.task
+        def three() -> list[int]:
+            return [1, 2, 3]
+
+    with cloaca.WorkflowBuilder("successor", output="following"):
+
+        @cloaca.task
+        def following(number: int) -> int:
+            return number + 1
+
+    with cloaca.WorkflowBuilder("over_nodes"):
+        cloaca.child("of_child", workflow="three")
+        cloaca.wait("of_wait", wait_for=cloaca.signal("numbers"))
+        cloaca.approval("of_approval")
+        cloaca.external_task("of_rust")
+        cloaca.child("children", workflow="successor", over={"number": "of_child"})
+
+        @cloaca.task(over="of_child")
+        def doubled(of_child: int) -> int:
+            return of_child * 2
+
+        @cloaca.task(over={"number": "of_wait.items"})
+        def halved(number: int) -> float:
+            return number / 2
+
+        @cloaca.task(over="of_approval.data")
+        def approved(number: Any) -> None: ...
+
+        @cloaca.task(over="of_rust")
+        def rust(of_rust: str) -> None: ...
+
+    with cloaca.WorkflowBuilder("over_children"):
+        cloaca.child("of_child", workflow="three")
+        cloaca.wait("of_wait", wait_for=cloaca.signal("more_numbers"))
+        cloaca.child("children", workflow="successor", over={"number": "of_child"})
+
+        @cloaca.task(over={"number": "of_wait.items"})
+        def quartered(number: int) -> float:
+            return number / 4
+
+        @cloaca.task
+        def report(children: list[int], quartered: list[float]) -> list[Any]:
+            return [children, quartered]
+
+    handle = runner.submit("over_children")
+    runner.send("more_numbers", {"items": [4, 8]})
+    assert handle.result(timeout=30).of("report") == [[2, 3, 4], [1.0, 2.0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 
 import pytest
 
@@ -36,22 +37,34 @@ def test_l12_sender_refuses_data_that_no_known_task_accepts(runner):
     runner.send("unknown_l12", {"amount": "much"})
 
 
-def test_l12_signal_to_one_execution_can_have_any_data(runner):
+def test_l12_signal_to_one_execution_must_match_a_task_of_its_workflow(runner):
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(wait_for=cloaca.signal("note_l12"))
         def take(note_l12: Payment) -> int:
             return note_l12.amount
 
+    with cloaca.WorkflowBuilder("text_l12"):
+
+        @cloaca.task(wait_for=cloaca.signal("note_l12"))
+        def read(note_l12: str) -> str:
+            return note_l12
+
     @cloaca.workflow
     def plain(handle):
         return handle.wait("note", cloaca.signal("note_l12"))
 
-    handle = runner.submit("plain")
-    # This function declares no type for the data. The type that another workflow declares does not
-    # apply.
-    runner.send("note_l12", "hello", to=handle)
-    assert handle.result(timeout=30).output == "hello"
+    typed, handle = runner.submit("typed"), runner.submit("plain")
+    # The function `plain` declares no type for the data. The types that other workflows declare do
+    # not apply.
+    runner.send("note_l12", 7, to=handle)
+    assert handle.result(timeout=30).output == 7
+    with pytest.raises(cloaca.WorkflowInputError, match="task 'take' of workflow 'typed'"):
+        runner.send("note_l12", "hello", to=typed)
+    runner.send("note_l12", {"amount": 3}, to=typed.id)
+    assert typed.result(timeout=30).of("take") == 3
+    # There is no such execution, so the signal is only stored.
+    runner.send("note_l12", 7, to=str(uuid.uuid4()))
 
 
 def test_l12_signal_that_cancels_can_have_any_data(runner):

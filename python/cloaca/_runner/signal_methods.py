@@ -7,7 +7,11 @@ from cloaca._executions.status import WorkflowStatus
 from cloaca._values.arguments import check_optional_strings, check_string
 from cloaca._values.duration import duration_to_us, instant_to_us
 from cloaca._values.encoding import encode_as
-from cloaca._values.exceptions import ConfigurationError, WorkflowInputError
+from cloaca._values.exceptions import (
+    ConfigurationError,
+    WorkflowInputError,
+    WorkflowNotFoundError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,9 +62,9 @@ class SignalMethods:
             TypeError: A part of the data has no JSON form.
             ValueError: The data contains NaN or an infinity.
             WorkflowInputError: This process defines tasks that wait for the signal, and the data
-                does not match the parameter of any of them. The error is a `ValueError`. Signals
-                with `to=`, and signals that cancel executions of a workflow of this process, may
-                have any data.
+                does not match the parameter of any of them. With `to=`, only the tasks of the
+                execution's workflow count. The error is a `ValueError`. Signals that cancel
+                executions of a workflow of this process may have any data.
 
         Example:
             >>> runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1")
@@ -68,16 +72,24 @@ class SignalMethods:
         Since 1.0.
         """
         arguments = signal_arguments(name, data, key, to, id, sender)
-        if to is None:
-            from cloaca._workflows.payloads import check_signal
+        from cloaca._workflows.payloads import check_signal
 
-            try:
-                check_signal(name, arguments[1])
-            except WorkflowInputError:
-                if not _cancels(name):
-                    raise
+        target = arguments[3]
+        try:
+            workflow_of = None if target is None else lambda: self._workflow_of(target)
+            check_signal(name, arguments[1], workflow_of)
+        except WorkflowInputError:
+            if not _cancels(name):
+                raise
         sent = self._core.send(*arguments)
         return sent.seq
+
+    def _workflow_of(self, id: str) -> str | None:
+        """Returns the name of an execution's workflow; `None` if the execution does not exist."""
+        try:
+            return self._core.reads.execution(id).workflow_name
+        except WorkflowNotFoundError:
+            return None
 
     def waits(
         self,

@@ -230,6 +230,11 @@ def items_of(signature: Signature, scope: Scope) -> list[str]:
     own = over if isinstance(over, str) else task_id(f"over of task '{scope.task}'", over)
     if own in names:
         return [own]
+    # In a group, a parameter can have the name that the group gives to the task.
+    maker = scope.find(own)
+    same = [name for name in names if maker not in {None, scope.task} and scope.find(name) == maker]
+    if len(same) == 1:
+        return same
     free = [
         parameter
         for parameter in signature.parameters

@@ -67,22 +67,22 @@ def names(annotation: object, class_name: str, function: Any) -> bool:
     """Returns whether a written annotation is a class of cloaca, or the union of it and `None`.
 
     If the annotation is a string, only a name such as `Context` or `cloaca.Context` is looked up,
-    also with `| None`; any other expression returns false. A name that does not exist at run time,
-    because only type checkers import it, matches if its last part is `class_name`.
+    also with `| None` and in `Optional`, `Union` and `Annotated`; any other expression returns
+    false. A name that does not exist at run time, because only type checkers import it, matches if
+    its last part is `class_name`.
 
     Args:
         annotation: The annotation as it is written.
         class_name: The name of the class, such as `Context`.
         function: The annotated function. Names are looked up in its module and its closure.
     """
+    annotation = _forwarded(annotation)
     if not isinstance(annotation, str):
-        annotation = getattr(annotation, "__forward_arg__", annotation)
+        # A part of `Optional` can be a string, too.
+        annotation = _forwarded(without_none(annotation)[0])
     if not isinstance(annotation, str):
-        parts = getattr(annotation, "__args__", ()) if _is_union(annotation) else (annotation,)
-        rest = [part for part in parts if part is not type(None)]
-        return len(rest) == 1 and _is_own(rest[0], class_name)
-    text = annotation.strip().strip("'\"").replace(" ", "")
-    text = text.removesuffix("|None").removeprefix("None|")
+        return _is_own(annotation, class_name)
+    text = _text_without_none("".join(annotation.split()).replace("'", "").replace('"', ""))
     first, *more = text.split(".")
     if not all(part.isidentifier() for part in (first, *more)):
         return False
@@ -91,8 +91,29 @@ def names(annotation: object, class_name: str, function: Any) -> bool:
             found: Any = known[first]
             for part in more:
                 found = getattr(found, part, None)
-            return _is_own(found, class_name)
+            return _is_own(without_none(found)[0], class_name)
     return text.rpartition(".")[2] == class_name
+
+
+def _forwarded(annotation: Any) -> Any:
+    """Returns the text of a forward reference; returns any other annotation unchanged."""
+    return getattr(annotation, "__forward_arg__", annotation)
+
+
+def _text_without_none(text: str) -> str:
+    """Does the same as `without_none` for an annotation that is a string without spaces."""
+    while True:
+        outer, _, inner = text.partition("[")
+        kind = outer.rpartition(".")[2]
+        if kind in {"Optional", "Union"} and text.endswith("]"):
+            text = inner[:-1].removesuffix(",").removesuffix(",None").removeprefix("None,")
+        elif kind == "Annotated" and text.endswith("]"):
+            text = inner[:-1].partition(",")[0]
+        else:
+            shorter = text.removesuffix("|None").removeprefix("None|")
+            if shorter == text:
+                return text
+            text = shorter
 
 
 def without_none(annotation: Any) -> tuple[Any, bool]:

@@ -230,8 +230,8 @@ def _origin_text(origin: MappedList, maker: TaskDefinition | None, input: InputM
 
 
 def _annotation_text(task: TaskDefinition, name: str) -> str:
-    assert task.signature is not None
-    return _text(task.signature.annotation(name))
+    # A node, such as a child or a wait, has no function.
+    return _text(MISSING if task.signature is None else task.signature.annotation(name))
 
 
 def _text(annotation: object) -> str:
