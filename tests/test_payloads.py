@@ -37,7 +37,7 @@ def test_l12_sender_refuses_data_that_no_known_task_accepts(runner):
     runner.send("unknown_l12", {"amount": "much"})
 
 
-def test_l12_signal_to_one_execution_must_match_a_task_of_its_workflow(runner):
+def test_l12_signal_to_one_execution_matches_its_workflow(runner):
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(wait_for=cloaca.signal("note_l12"))
