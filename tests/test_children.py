@@ -216,3 +216,20 @@ def test_m5_type_of_a_childs_error_decides_whether_it_is_retried(runner):
     assert handle.result(timeout=60).status == "Failed"
     attempts = {id: task.attempts for id, task in handle.result().tasks.items()}
     assert attempts == {"approve": 1, "named": 3, "own": 3, "other": 1, "never": 1}
+
+
+def test_m5_explain_says_when_the_next_child_starts(runner):
+    define_invoice(fail=True)
+    with cloaca.WorkflowBuilder("patient"):
+        cloaca.child(
+            "bill", workflow="invoice", input={"order": "number"}, retry_delay_ms=3_600_000
+        )
+    handle = runner.submit("patient", {"number": 7})
+    deadline = time.monotonic() + 30
+    while "again" not in (said := str(handle.explain())) and "retr" not in said:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
+    assert "no paper" in said
+    assert "attempt 2 of 3" in said
+    assert "no child could be started" not in said
+    handle.cancel()

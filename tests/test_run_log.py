@@ -245,3 +245,51 @@ def test_e9_failures_beyond_the_log_limit_are_counted(caplog):
     left = sum(int(re.search(r"… and ([\d,]+) more", text)[1].replace(",", "")) for text in counts)
     assert counts
     assert len(failed) + left == 2000
+
+
+@pytest.mark.parametrize("first", ["signal", "approval", "timer", "child", "map", "child map"])
+def test_e9_start_is_logged_once_if_the_execution_begins_by_waiting(caplog, database, first):
+    with cloaca.WorkflowBuilder("leaf"):
+
+        @cloaca.task
+        def leaf(context):
+            pass
+
+    with cloaca.WorkflowBuilder("waits"):
+        if first == "approval":
+            one = cloaca.approval("one")
+        elif first == "child":
+            one = cloaca.child("one", workflow="leaf")
+        elif first == "child map":
+            one = cloaca.child("one", workflow="leaf", over="rows", input={"row": "item"})
+        elif first == "map":
+
+            @cloaca.task(over="rows")
+            def one(rows: int) -> int:
+                return rows
+
+        else:
+            wait_for = {"signal": cloaca.signal("go"), "timer": cloaca.delay("20ms")}[first]
+
+            @cloaca.task(wait_for=wait_for)
+            def one(context):
+                pass
+
+        @cloaca.task(dependencies=[one])
+        def last(context):
+            pass
+
+    with caplog.at_level(logging.INFO, "cloaca"), cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("waits", {"rows": [1, 2]})
+        if first == "approval":
+            runner.approve(handle.id, "one", by="ada")
+        elif first == "signal":
+            runner.send("go", to=handle)
+        assert handle.result(timeout=30).status == "Completed"
+        told = [
+            record.getMessage() for record in run_records(caplog) if handle.id in record.message
+        ]
+    assert [message.split(" [")[0].split(" after")[0] for message in told] == [
+        "workflow 'waits' started",
+        "workflow 'waits' completed",
+    ]

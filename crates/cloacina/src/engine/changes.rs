@@ -54,6 +54,8 @@ pub struct FlowChanges {
     pub posts: Vec<Post>,
     /// Whether the link to the parent changed.
     pub link: bool,
+    /// Whether a task that began to wait started the execution.
+    pub started: bool,
 }
 
 static NONE: FlowChanges = FlowChanges {
@@ -68,6 +70,7 @@ static NONE: FlowChanges = FlowChanges {
     maps: Vec::new(),
     posts: Vec::new(),
     link: false,
+    started: false,
 };
 
 impl Flow {
@@ -93,6 +96,7 @@ impl Flow {
         known.posts.extend(later.posts);
         known.finale = later.finale.or(known.finale.take());
         known.link |= later.link;
+        known.started |= later.started;
     }
 }
 

@@ -79,7 +79,7 @@ impl Execution {
             task.attempt += 1;
             task.started_at = Some(now);
             changes.flow.maps.push(MapChange::Reopen(ordinal));
-            self.start_by_waiting(now);
+            self.start_by_waiting(now, changes);
         } else if self.workflow.source_of(ordinal).is_none()
             && !self.maps_it_reads(ordinal).is_empty()
         {
@@ -117,7 +117,7 @@ impl Execution {
         if !is_due {
             return;
         }
-        self.start_by_waiting(now);
+        self.start_by_waiting(now, changes);
         let split = match (self.depth_problem(ordinal), self.width_of_source(ordinal)) {
             (Some(problem), _) => Err(problem),
             (None, Some(width)) => Ok(width as usize),

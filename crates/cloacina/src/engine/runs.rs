@@ -146,7 +146,7 @@ impl Execution {
         };
         let more = self.wanted_workflow(ordinal).is_some();
         self.task_mut(ordinal).ready_at = Some(if more { now } else { NEVER });
-        self.start_by_waiting(now);
+        self.start_by_waiting(now, changes);
         changes
             .flow
             .posts

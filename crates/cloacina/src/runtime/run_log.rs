@@ -56,13 +56,18 @@ impl RunLog {
             task.attempt > 1 || is_elsewhere || (task.attempt > 0 && task.status.is_terminal())
         };
         if record.started_at.is_none() && !record.tasks.iter().any(has_run) {
-            let workflow = execution.workflow().name();
-            tracing::info!(target: RUN_TARGET, execution_id = %record.id, workflow, "workflow '{workflow}' started");
+            log_start(execution);
         }
     }
 
     /// Logs a durable change of an execution.
     pub(super) fn note_change(&mut self, execution: &Execution, changes: &Changes) {
+        if changes.flow.started
+            && tracing::event_enabled!(target: RUN_TARGET, Level::INFO)
+            && !self.started.contains(&execution.record().id)
+        {
+            log_start(execution);
+        }
         for event in &changes.history {
             log_event(execution, event);
         }
@@ -111,6 +116,11 @@ impl RunLog {
             );
         }
     }
+}
+
+fn log_start(execution: &Execution) {
+    let (id, workflow) = (execution.record().id, execution.workflow().name());
+    tracing::info!(target: RUN_TARGET, execution_id = %id, workflow, "workflow '{workflow}' started");
 }
 
 /// Logs the start of an attempt. This is called on the thread that has taken the task from the work queue.

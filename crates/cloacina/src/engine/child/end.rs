@@ -64,7 +64,7 @@ impl Execution {
     ) {
         let Some(child) = self.node_child(ordinal) else {
             changes.flow.starts.insert(ordinal);
-            self.start_by_waiting(now);
+            self.start_by_waiting(now, changes);
             return;
         };
         let delay = child.retry_delay;

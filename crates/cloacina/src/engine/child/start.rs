@@ -73,7 +73,7 @@ impl Execution {
                 target: child,
                 note: Note::Retry,
             });
-            self.start_by_waiting(now);
+            self.start_by_waiting(now, changes);
             return;
         }
         let start_at = self.record.start_at.filter(|at| *at > now);
@@ -81,7 +81,7 @@ impl Execution {
         self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         if start_at.is_none() {
             changes.flow.starts.insert(ordinal);
-            self.start_by_waiting(now);
+            self.start_by_waiting(now, changes);
         }
     }
 

@@ -63,7 +63,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
             }
             TaskStatus::Running => tasks.push(held(execution, ordinal, task, input)),
             TaskStatus::Waiting | TaskStatus::Ready | TaskStatus::Pending if task.is_waiting() => {
-                tasks.extend(waits(execution, ordinal));
+                tasks.extend(waits(execution, ordinal, input));
             }
             TaskStatus::Ready if task.runner.is_some() => {
                 tasks.push(held(execution, ordinal, task, input));
@@ -183,7 +183,7 @@ fn map(
         let is_child = execution.workflow().task(ordinal).child.is_some();
         let open = execution.task(ordinal).open_wait();
         if open.is_some_and(|open| is_child || !open.leaves.is_empty()) {
-            return (waits(execution, ordinal), None);
+            return (waits(execution, ordinal, input), None);
         }
         // A delayed execution has a separate reason for the delay.
         let is_delayed = (execution.record().start_at).is_some_and(|at| at > input.now);
@@ -200,8 +200,16 @@ fn map(
     (Some(Reason::Map { task, row }), handler)
 }
 
-fn waits(execution: &Execution, task: Ordinal) -> Option<Reason> {
-    let open = execution.task(task).open_wait()?;
+fn waits(execution: &Execution, task: Ordinal, input: &DiagnosisInput<'_>) -> Option<Reason> {
+    let record = execution.task(task);
+    let open = record.open_wait()?;
+    if execution.workflow().task(task).child.is_some() && execution.node_child(task).is_none() {
+        // M5: the child of the node failed, and the next child starts after the delay of the retry policy.
+        let retry = retry(execution, task, record, input);
+        if record.error.is_some() && retry.is_some() {
+            return retry;
+        }
+    }
     let missing = open.leaves.iter().filter(|leaf| !leaf.holds());
     let mut what: Vec<String> = missing.clone().map(leaf_text).collect();
     if let Some(spec) = &execution.workflow().task(task).child {
@@ -235,27 +243,41 @@ fn waits(execution: &Execution, task: Ordinal) -> Option<Reason> {
     })
 }
 
+/// Returns the reason which says when a task that is due later runs again.
+fn retry(
+    execution: &Execution,
+    ordinal: Ordinal,
+    task: &TaskRecord,
+    input: &DiagnosisInput<'_>,
+) -> Option<Reason> {
+    let until = task.ready_at.filter(|until| *until > input.now)?;
+    let (name, counted) = (
+        id(execution, ordinal),
+        task.attempt.saturating_sub(task.uncounted),
+    );
+    // A snooze does not count as an attempt.
+    if counted == 0 {
+        return Some(Reason::Timer { task: name, until });
+    }
+    Some(Reason::Retry {
+        task: name,
+        attempt: counted + 1,
+        max_attempts: execution.workflow().task(ordinal).retry.max_attempts,
+        until,
+        error: task.error.clone(),
+    })
+}
+
 fn ready_task(
     execution: &Execution,
     ordinal: Ordinal,
     task: &TaskRecord,
     input: &DiagnosisInput<'_>,
 ) -> Reason {
-    let name = id(execution, ordinal);
-    if let Some(until) = task.ready_at.filter(|until| *until > input.now) {
-        let counted = task.attempt.saturating_sub(task.uncounted);
-        // A snooze does not count as an attempt.
-        if counted == 0 {
-            return Reason::Timer { task: name, until };
-        }
-        return Reason::Retry {
-            task: name,
-            attempt: counted + 1,
-            max_attempts: execution.workflow().task(ordinal).retry.max_attempts,
-            until,
-            error: task.error.clone(),
-        };
+    if let Some(reason) = retry(execution, ordinal, task, input) {
+        return reason;
     }
+    let name = id(execution, ordinal);
     let mut live = input
         .offers
         .iter()

@@ -71,7 +71,7 @@ impl Execution {
                 };
                 self.task_mut(ordinal).status = TaskStatus::Ready;
                 self.open_wait(ordinal, open, None, now, changes);
-                self.start_by_waiting(now);
+                self.start_by_waiting(now, changes);
             }
         }
         true
@@ -185,7 +185,7 @@ impl Execution {
     }
 
     /// Starts the execution when a task begins to wait. The execution's timeout counts from this start.
-    pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp) {
+    pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp, changes: &mut Changes) {
         let status = self.record.status;
         if self.record.start_at.is_some_and(|at| at > now)
             || !matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running)
@@ -193,7 +193,10 @@ impl Execution {
             return;
         }
         self.record.status = ExecutionStatus::Running;
-        self.record.started_at.get_or_insert(now);
+        if self.record.started_at.is_none() {
+            self.record.started_at = Some(now);
+            changes.flow.started = true;
+        }
         if let Some(timeout) = self.record.timeout {
             self.record.deadline.get_or_insert(now + timeout);
         }
