@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import json
+import os
 import sqlite3
 import subprocess
+import sys
 import typing
 
 import msgspec
@@ -204,7 +207,7 @@ SOURCES = ["task", "context", "context task", "map", "child", "signal"]
 
 
 @pytest.mark.parametrize("library", LINES)
-def test_j9_value_that_does_not_decode_is_not_retried(runner, library):
+def test_j9_value_that_does_not_decode_is_not_retried(runner, database, library):
     with cloaca.WorkflowBuilder("undecodable_child", output="line"):
         cloaca.task(id="line")(lambda: WRONG)
     for source in SOURCES:
@@ -213,8 +216,10 @@ def test_j9_value_that_does_not_decode_is_not_retried(runner, library):
             cloaca.task(id="use", **options)(take(LINES[library]))
         handle = runner.submit("undecodable", {"line": WRONG, "lines": [WRONG]})
         if source == "signal":
-            # The sender does not validate a signal to one execution. The receiving task does.
-            runner.send("line", WRONG, to=handle.id)
+            # A process that does not define the task cannot validate the data. The task does.
+            command = [sys.executable, "-m", "cloaca", "send", "line", json.dumps(WRONG)]
+            environment = os.environ | {"CLOACA_DATABASE_URL": database}
+            subprocess.run([*command, "--to", handle.id], env=environment, check=True)
         ended = handle.result(timeout=60).tasks["use"]
         if source == "map":
             (ended,) = runner.items(handle.id, "use").items

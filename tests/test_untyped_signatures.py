@@ -69,6 +69,7 @@ TYPED = frozenset(
         "tests/test_payloads.py",
         "tests/test_reproducers.py",
         "tests/test_resources.py",
+        "tests/test_run_log.py",
         "tests/test_steps_waiting.py",
         "tests/test_testing.py",
         "tests/test_typed_constraints.py",
